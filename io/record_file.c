@@ -1,0 +1,223 @@
+#include "io/record_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/base/files.h"
+#include "src/base/memory.h"
+
+/* Only what separates records matters here: braces, strings, and commas at the top. Whatever is
+ * wrong inside a record is found when it is parsed. */
+typedef enum place {
+    AT_START,      /* nothing but blanks so far */
+    BEFORE_RECORD, /* in an array: after '[' or ',' */
+    AFTER_RECORD,  /* in an array: after '}' */
+    BETWEEN_LINES, /* JSON lines: before or after a record */
+    IN_RECORD,
+    AFTER_ARRAY
+} place;
+
+typedef struct scanner {
+    const char *path;
+    place at;
+    bool is_array, in_string, is_escaped, after_comma;
+    int depth;
+    int64_t offset, line;
+    qvl_record_span span;
+    qvl_record_list *list;
+    qvl_err *err;
+} scanner;
+
+static qvl_status unexpected(const scanner *s, unsigned char c, const char *expected)
+{
+    char shown[8] = {(char)c, 0};
+    return qvl_fail(s->err, QVL_EDATA, "%s:%" PRId64 ": found '%s', expected %s", s->path, s->line,
+                    c >= 0x20 && c < 0x7f ? shown : "another byte", expected);
+}
+
+static void begin_record(scanner *s)
+{
+    s->span = (qvl_record_span){.offset = s->offset, .line = s->line};
+    s->at = IN_RECORD;
+    s->depth = 1;
+}
+
+static qvl_status end_record(scanner *s)
+{
+    qvl_record_list *list = s->list;
+    const qvl_status rc = qvl_reserve(&list->spans, &list->capacity, list->count + 1,
+                                      sizeof *list->spans, "record list", s->err);
+    if (rc != QVL_OK)
+        return rc;
+    s->span.length = s->offset + 1 - s->span.offset;
+    list->spans[list->count++] = s->span;
+    s->at = s->is_array ? AFTER_RECORD : BETWEEN_LINES;
+    s->after_comma = false;
+    return QVL_OK;
+}
+
+static qvl_status inside_record(scanner *s, unsigned char c)
+{
+    if (s->offset - s->span.offset > QVL_RECORD_LIMIT_BYTES)
+        return qvl_fail(s->err, QVL_EDATA,
+                        "%s:%" PRId64 ": the record that begins here has no end within %d MiB",
+                        s->path, s->span.line, QVL_RECORD_LIMIT_BYTES >> 20);
+    if (s->in_string) {
+        if (s->is_escaped)
+            s->is_escaped = false;
+        else if (c == '\\')
+            s->is_escaped = true;
+        else if (c == '"')
+            s->in_string = false;
+        return QVL_OK;
+    }
+    if (c == '"')
+        s->in_string = true;
+    else if (c == '{' || c == '[')
+        s->depth++;
+    else if ((c == '}' || c == ']') && --s->depth == 0)
+        return end_record(s);
+    return QVL_OK;
+}
+
+static qvl_status outside_record(scanner *s, unsigned char c)
+{
+    if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
+        return QVL_OK;
+    switch (s->at) {
+    case AT_START:
+        if (c == '[') {
+            s->is_array = true;
+            s->at = BEFORE_RECORD;
+            return QVL_OK;
+        }
+        if (c != '{')
+            return unexpected(s, c, "'[' or '{' (a JSON array of objects, or JSON lines)");
+        begin_record(s);
+        return QVL_OK;
+    case BEFORE_RECORD:
+        if (c == ']' && !s->after_comma) {
+            s->at = AFTER_ARRAY;
+            return QVL_OK;
+        }
+        if (c != '{')
+            return unexpected(s, c, "an object '{'");
+        begin_record(s);
+        return QVL_OK;
+    case AFTER_RECORD:
+        if (c != ',' && c != ']')
+            return unexpected(s, c, "',' or ']' after a record");
+        s->after_comma = c == ',';
+        s->at = c == ',' ? BEFORE_RECORD : AFTER_ARRAY;
+        return QVL_OK;
+    case BETWEEN_LINES:
+        if (c != '{')
+            return unexpected(s, c, "an object '{' on each line");
+        begin_record(s);
+        return QVL_OK;
+    default:
+        return unexpected(s, c, "nothing after the array");
+    }
+}
+
+static qvl_status scan_block(scanner *s, const unsigned char *block, size_t n)
+{
+    for (size_t i = 0; i < n; i++, s->offset++) {
+        const unsigned char c = block[i];
+        const qvl_status rc = s->at == IN_RECORD ? inside_record(s, c) : outside_record(s, c);
+        if (rc != QVL_OK)
+            return rc;
+        s->line += c == '\n';
+    }
+    return QVL_OK;
+}
+
+static qvl_status check_end(const scanner *s)
+{
+    if (s->at == IN_RECORD)
+        return qvl_fail(s->err, QVL_EDATA,
+                        "%s:%" PRId64
+                        ": the record that begins here does not end (truncated file?)",
+                        s->path, s->span.line);
+    if (s->at == BEFORE_RECORD || s->at == AFTER_RECORD)
+        return qvl_fail(s->err, QVL_EDATA, "%s:%" PRId64 ": the array does not end with ']'",
+                        s->path, s->line);
+    if (s->at == AT_START)
+        return qvl_fail(s->err, QVL_EDATA, "%s: is empty", s->path);
+    return QVL_OK;
+}
+
+qvl_status qvl_record_list_scan(qvl_record_list *out, const char *path, qvl_err *err)
+{
+    enum { BLOCK = 1 << 20 };
+    scanner s = {.path = path, .line = 1, .list = out, .err = err};
+    qvl_sha256 *hash = NULL;
+    unsigned char *block = NULL;
+    int fd = -1;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_alloc(&block, BLOCK, 1, "reading", err));
+    QVL_TRY(qvl_sha256_create(&hash, err));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || qvl_file_is_directory(path)) {
+        rc = fd < 0 ? qvl_fail_errno(err, errno, 0, "%s", path)
+                    : qvl_fail(err, QVL_EMISSING, "%s: is a directory", path);
+        goto out;
+    }
+    for (;;) {
+        const ssize_t n = read(fd, block, BLOCK);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            rc = qvl_fail_errno(err, errno, 0, "%s", path);
+            goto out;
+        }
+        if (n == 0)
+            break;
+        QVL_TRY(qvl_sha256_add(hash, block, (size_t)n, err));
+        const size_t skip =
+            s.offset == 0 && n >= 3 && memcmp(block, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+        s.offset += (int64_t)skip;
+        QVL_TRY(scan_block(&s, block + skip, (size_t)n - skip));
+    }
+    QVL_TRY(check_end(&s));
+    rc = qvl_sha256_finish(hash, out->sha256, err);
+    hash = NULL;
+out:
+    qvl_sha256_destroy(hash);
+    if (fd >= 0)
+        close(fd);
+    free(block);
+    return rc;
+}
+
+void qvl_record_list_fini(qvl_record_list *list)
+{
+    free(list->spans);
+    *list = (qvl_record_list){0};
+}
+
+qvl_status qvl_record_read(json_t **out, int fd, const char *path, const qvl_record_span *span,
+                           qvl_text *scratch, qvl_err *err)
+{
+    json_error_t why;
+    qvl_text_clear(scratch);
+    qvl_status rc =
+        qvl_reserve(&scratch->data, &scratch->capacity, (size_t)span->length + 1, 1, "record", err);
+    if (rc == QVL_OK)
+        rc = qvl_file_read_at(fd, scratch->data, (size_t)span->length, span->offset, path, err);
+    if (rc != QVL_OK)
+        return rc;
+    *out = json_loadb(scratch->data, (size_t)span->length, JSON_ALLOW_NUL, &why);
+    /* Numbers past 64 bits are legal JSON; where nobody reads them, as reals they do no harm. */
+    if (!*out && json_error_code(&why) == json_error_numeric_overflow)
+        *out = json_loadb(scratch->data, (size_t)span->length,
+                          JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
+    if (!*out)
+        return qvl_fail(err, QVL_EDATA, "%s:%" PRId64 ": %s", path, span->line + why.line - 1,
+                        why.text);
+    return QVL_OK;
+}

@@ -1,0 +1,188 @@
+/* Frozen linear with its adapters.
+ *
+ *   forward    y = x W^T + bias                       u_i = drop_i(x) A_i^T
+ *              y[:, part i] += scale u_i B_i^T
+ *   backward   dx = dy W                              du_i = scale dy[:, part i] B_i
+ *              dB_i += scale dy[:, part i]^T u_i      dA_i += du_i^T drop_i(x)
+ *              dx += drop_i(du_i A_i)
+ */
+#include "kernels/cpu/cpu_backend.h"
+
+#include <string.h>
+
+int64_t qvl_cpu_linear_scratch(const qvl_workspace_limits *limits)
+{
+    if (limits->rank == 0)
+        return 0;
+    const int64_t masked = limits->dropout ? limits->tokens * limits->in_max : 0;
+    return masked + limits->tokens * limits->rank + 256;
+}
+
+static void set_bias(const qvl_device *dev, float *y, const float *bias, int64_t T, int64_t out)
+{
+#pragma omp parallel for num_threads(qvl_cpu_threads(dev)) schedule(static)
+    for (int64_t t = 0; t < T; t++)
+        memcpy(y + t * out, bias, (size_t)out * sizeof *y);
+}
+
+static void base_product(const qvl_device *dev, const qvl_linear_args *args)
+{
+    const qvl_linear *lin = args->linear;
+    if (lin->bias)
+        set_bias(dev, args->y, lin->bias, args->T, lin->out);
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
+                                          .m = args->T,
+                                          .n = lin->out,
+                                          .k = lin->in,
+                                          .alpha = 1.0f,
+                                          .beta = lin->bias ? 1.0f : 0.0f,
+                                          .a = args->x,
+                                          .lda = lin->in,
+                                          .b = lin->weight,
+                                          .ldb = lin->in,
+                                          .c = args->y,
+                                          .ldc = lin->out});
+}
+
+qvl_status qvl_cpu_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
+    const float *x = args->x;
+    float *y = args->y, *own_u = NULL, *masked = NULL;
+    size_t used = 0;
+    qvl_status rc = QVL_OK;
+
+    if (y)
+        base_product(dev, args);
+    if (lin->n_adapters && !args->u)
+        QVL_TRY(qvl_cpu_scratch(dev, &own_u, &used, T * lin->rank, err));
+    if (lin->n_adapters && args->dropout)
+        QVL_TRY(qvl_cpu_scratch(dev, &masked, &used, T * lin->in, err));
+    for (int i = 0; i < lin->n_adapters; i++) {
+        const qvl_adapter *adapter = &lin->adapters[i];
+        float *u = args->u ? args->u + i * lin->rank : own_u;
+        const int64_t u_stride = args->u ? u_width : lin->rank;
+        if (masked)
+            qvl_cpu_dropout_rows(dev, masked, x, T, lin->in, adapter->module, args->dropout);
+        qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
+                                              .m = T,
+                                              .n = lin->rank,
+                                              .k = lin->in,
+                                              .alpha = 1.0f,
+                                              .a = masked ? masked : x,
+                                              .lda = lin->in,
+                                              .b = adapter->a,
+                                              .ldb = lin->in,
+                                              .c = u,
+                                              .ldc = u_stride});
+        if (y)
+            qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
+                                                  .m = T,
+                                                  .n = adapter->out,
+                                                  .k = lin->rank,
+                                                  .alpha = lin->scale,
+                                                  .beta = 1.0f,
+                                                  .a = u,
+                                                  .lda = u_stride,
+                                                  .b = adapter->b,
+                                                  .ldb = lin->rank,
+                                                  .c = y + adapter->out_offset,
+                                                  .ldc = lin->out});
+    }
+out:
+    return rc;
+}
+
+/* Parts of one adapter in backward; du [T, R] and masked [T, in] (with dropout) are scratch. */
+static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *args, int i,
+                             float *du, float *masked)
+{
+    const qvl_linear *lin = args->linear;
+    const qvl_adapter *adapter = &lin->adapters[i];
+    const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
+    const float *dy = (const float *)args->dy + adapter->out_offset;
+    const float *x = args->x, *u = args->u + i * lin->rank;
+
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.m = T,
+                                          .n = lin->rank,
+                                          .k = adapter->out,
+                                          .alpha = lin->scale,
+                                          .a = dy,
+                                          .lda = lin->out,
+                                          .b = adapter->b,
+                                          .ldb = lin->rank,
+                                          .c = du,
+                                          .ldc = lin->rank});
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_a = true,
+                                          .m = adapter->out,
+                                          .n = lin->rank,
+                                          .k = T,
+                                          .alpha = lin->scale,
+                                          .beta = 1.0f,
+                                          .a = dy,
+                                          .lda = lin->out,
+                                          .b = u,
+                                          .ldb = u_width,
+                                          .c = adapter->db,
+                                          .ldc = lin->rank});
+    if (masked)
+        qvl_cpu_dropout_rows(dev, masked, x, T, lin->in, adapter->module, args->dropout);
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_a = true,
+                                          .m = lin->rank,
+                                          .n = lin->in,
+                                          .k = T,
+                                          .alpha = 1.0f,
+                                          .beta = 1.0f,
+                                          .a = du,
+                                          .lda = lin->rank,
+                                          .b = masked ? masked : x,
+                                          .ldb = lin->in,
+                                          .c = adapter->da,
+                                          .ldc = lin->in});
+    if (!args->dx)
+        return;
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.m = T,
+                                          .n = lin->in,
+                                          .k = lin->rank,
+                                          .alpha = 1.0f,
+                                          .beta = masked ? 0.0f : 1.0f,
+                                          .a = du,
+                                          .lda = lin->rank,
+                                          .b = adapter->a,
+                                          .ldb = lin->in,
+                                          .c = masked ? masked : args->dx,
+                                          .ldc = lin->in});
+    if (masked)
+        qvl_cpu_dropout_rows_add(dev, args->dx, masked, T, lin->in, adapter->module, args->dropout);
+}
+
+qvl_status qvl_cpu_linear_backward(qvl_device *dev, const qvl_linear_backward_args *args,
+                                   qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    float *du = NULL, *masked = NULL;
+    size_t used = 0;
+    qvl_status rc = QVL_OK;
+    if (args->T == 0)
+        return QVL_OK;
+    if (args->dx)
+        qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.m = args->T,
+                                              .n = lin->in,
+                                              .k = lin->out,
+                                              .alpha = 1.0f,
+                                              .a = args->dy,
+                                              .lda = lin->out,
+                                              .b = lin->weight,
+                                              .ldb = lin->in,
+                                              .c = args->dx,
+                                              .ldc = lin->in});
+    if (lin->n_adapters)
+        QVL_TRY(qvl_cpu_scratch(dev, &du, &used, args->T * lin->rank, err));
+    if (lin->n_adapters && args->dropout)
+        QVL_TRY(qvl_cpu_scratch(dev, &masked, &used, args->T * lin->in, err));
+    for (int i = 0; i < lin->n_adapters; i++)
+        adapter_backward(dev, args, i, du, masked);
+out:
+    return rc;
+}

@@ -1,0 +1,175 @@
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "src/config/config.h"
+#include "src/config/config_table.h"
+
+static const void *member_of(const qvl_config *config, const qvl_option *option)
+{
+    return (const char *)config + option->offset;
+}
+
+/* Single quotes, so that every text reads back as it is. */
+static qvl_status format_text(qvl_text *out, const char *text, qvl_err *err)
+{
+    qvl_status rc = qvl_text_puts(out, "'", err);
+    for (; rc == QVL_OK && *text; text++)
+        rc = *text == '\'' ? qvl_text_puts(out, "''", err) : qvl_text_add(out, text, 1, err);
+    return rc == QVL_OK ? qvl_text_puts(out, "'", err) : rc;
+}
+
+static qvl_status format_scheduler_kwargs(qvl_text *out, const qvl_config *config, qvl_err *err)
+{
+    const struct {
+        const char *key;
+        double value;
+    } members[] = {{"num_cycles", config->lr_num_cycles},
+                   {"lr_end", config->lr_end},
+                   {"power", config->lr_power}};
+    bool is_first = true;
+    char number[40];
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; rc == QVL_OK && i < sizeof members / sizeof *members; i++)
+        if (!isnan(members[i].value)) {
+            rc = qvl_text_printf(out, err, "%s%s: %s", is_first ? "{" : ", ", members[i].key,
+                                 qvl_format_double(number, members[i].value));
+            is_first = false;
+        }
+    return rc == QVL_OK ? qvl_text_puts(out, is_first ? "null" : "}", err) : rc;
+}
+
+static qvl_status format_value(qvl_text *out, const qvl_config *config, const qvl_option *option,
+                               qvl_err *err)
+{
+    const void *member = member_of(config, option);
+    const bool may_be_null = strcmp(option->default_text, "null") == 0;
+    char number[40];
+    switch (option->type) {
+    case QVL_OPTION_BOOL:
+        return qvl_text_puts(out, *(const bool *)member ? "true" : "false", err);
+    case QVL_OPTION_INT:
+        if (may_be_null && *(const int64_t *)member < 0)
+            return qvl_text_puts(out, "null", err);
+        return qvl_text_printf(out, err, "%" PRId64, *(const int64_t *)member);
+    case QVL_OPTION_FLOAT:
+        if (may_be_null && *(const double *)member < 0)
+            return qvl_text_puts(out, "null", err);
+        return qvl_text_puts(out, qvl_format_double(number, *(const double *)member), err);
+    case QVL_OPTION_MAP:
+        return format_scheduler_kwargs(out, config, err);
+    default:
+        break;
+    }
+    const char *text = *(char *const *)member;
+    return text ? format_text(out, text, err) : qvl_text_puts(out, "null", err);
+}
+
+qvl_status qvl_config_format(qvl_text *out, const qvl_config *config, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
+        const qvl_option *option = &QVL_OPTIONS[i];
+        if (option->section)
+            QVL_TRY(qvl_text_printf(out, err, "%s# %s\n", i ? "\n" : "", option->section));
+        if (option->role != QVL_OPTION_USED)
+            continue;
+        QVL_TRY(qvl_text_printf(out, err, "%s: ", option->key));
+        QVL_TRY(format_value(out, config, option, err));
+        QVL_TRY(qvl_text_puts(out, "\n", err));
+    }
+    QVL_TRY(qvl_text_puts(out, "\n# Fixed\nstage: sft\nfinetuning_type: lora\n", err));
+out:
+    return rc;
+}
+
+static const char *type_name(const qvl_option *option)
+{
+    switch (option->type) {
+    case QVL_OPTION_BOOL:
+        return "true|false";
+    case QVL_OPTION_INT:
+        return "whole number";
+    case QVL_OPTION_FLOAT:
+        return "number";
+    case QVL_OPTION_MAP:
+        return "mapping";
+    case QVL_OPTION_TEXT:
+        return option->choices ? option->choices : "text";
+    default:
+        return option->role == QVL_OPTION_FIXED ? option->choices : "any";
+    }
+}
+
+qvl_status qvl_config_format_help(qvl_text *out, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
+        const qvl_option *option = &QVL_OPTIONS[i];
+        if (option->section)
+            QVL_TRY(qvl_text_printf(out, err, "\n%s\n", option->section));
+        else if (option->role == QVL_OPTION_USED)
+            QVL_TRY(qvl_text_printf(out, err, "  %-30s %s [%s]\n", option->key, option->help,
+                                    option->default_text));
+    }
+out:
+    return rc;
+}
+
+/* '|' separates the columns of a Markdown table. */
+static qvl_status add_cell(qvl_text *out, const char *text, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    for (; rc == QVL_OK && *text; text++)
+        rc = *text == '|' ? qvl_text_puts(out, " \\| ", err) : qvl_text_add(out, text, 1, err);
+    return rc;
+}
+
+static qvl_status markdown_row(qvl_text *out, const qvl_option *option, qvl_err *err)
+{
+    static const char *const EFFECT[] = {"", "no effect: ", "only these: "};
+    char low[40], high[40];
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_text_printf(out, err, "| `%s` | ", option->key));
+    QVL_TRY(add_cell(out, type_name(option), err));
+    if (option->role == QVL_OPTION_USED &&
+        (option->type == QVL_OPTION_INT || option->type == QVL_OPTION_FLOAT))
+        QVL_TRY(qvl_text_printf(out, err, ", %s to %s", qvl_format_double(low, option->min),
+                                qvl_format_double(high, option->max)));
+    QVL_TRY(
+        qvl_text_printf(out, err, " | %s | ", option->default_text ? option->default_text : ""));
+    QVL_TRY(add_cell(out, EFFECT[option->role], err));
+    QVL_TRY(add_cell(out, option->help, err));
+    QVL_TRY(qvl_text_puts(out, " |\n", err));
+out:
+    return rc;
+}
+
+qvl_status qvl_config_format_markdown(qvl_text *out, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_text_puts(
+        out,
+        "# Configuration keys\n\n"
+        "Written by `qvl_sft --help-markdown` from the table in src/config/config_table.c; a test\n"
+        "compares the two. The keys are LLaMA-Factory's, with its defaults; qvl's own come last.\n"
+        "Overrides `key=value` after the file win over it. An unknown key is an error that names\n"
+        "file, line and the nearest known key (`ALLOW_EXTRA_ARGS=1` in the environment lets them\n"
+        "pass, as in LLaMA-Factory). Keys marked \"no effect\" are accepted with any value. Keys\n"
+        "marked \"only these\" are accepted with the values listed; others ask for something that\n"
+        "qvl does not do, and are errors that say so. `*` stands for the rest of a name.\n",
+        err));
+    for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
+        const qvl_option *option = &QVL_OPTIONS[i];
+        if (option->section)
+            QVL_TRY(qvl_text_printf(out, err,
+                                    "\n## %s\n\n| key | values | default | meaning |\n"
+                                    "|---|---|---|---|\n",
+                                    option->section));
+        else
+            QVL_TRY(markdown_row(out, option, err));
+    }
+out:
+    return rc;
+}

@@ -1,0 +1,321 @@
+#include "src/config/config.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/yaml_reader.h"
+#include "src/base/memory.h"
+#include "src/config/config_table.h"
+
+/* Where a value came from, for messages. */
+typedef struct origin {
+    const char *name; /* of the file; NULL for the command line */
+    int line;
+} origin;
+
+static const char *describe(char buffer[300], const origin *from)
+{
+    if (from->name)
+        snprintf(buffer, 300, "%.250s:%d", from->name, from->line);
+    else
+        snprintf(buffer, 300, "command line");
+    return buffer;
+}
+
+static void *member_of(qvl_config *config, const qvl_option *option)
+{
+    return (char *)config + option->offset;
+}
+
+static qvl_status set_text(qvl_config *config, const qvl_option *option, const char *text,
+                           qvl_err *err)
+{
+    char **member = member_of(config, option);
+    free(*member);
+    return qvl_copy_text(member, text, err);
+}
+
+static bool is_choice(const char *choices, const char *text)
+{
+    const size_t n = strlen(text);
+    for (const char *at = choices;; at++) {
+        const char *end = strchr(at, '|');
+        const size_t length = end ? (size_t)(end - at) : strlen(at);
+        if (length == n && strncmp(at, text, n) == 0)
+            return true;
+        if (!end)
+            return false;
+        at = end;
+    }
+}
+
+/* A list becomes "a,b"; spaces around the parts of a scalar "a, b" go. */
+static qvl_status join_list(qvl_text *out, const qvl_yaml_node *node, const char *where,
+                            qvl_err *err)
+{
+    qvl_status rc = qvl_text_puts(out, "", err);
+    for (size_t i = 0; rc == QVL_OK && i < node->n_children; i++) {
+        if (node->children[i].kind != QVL_YAML_SCALAR)
+            return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a list of words", where, node->key);
+        rc = qvl_text_printf(out, err, "%s%s", i ? "," : "", node->children[i].text);
+    }
+    return rc;
+}
+
+static qvl_status set_number(qvl_config *config, const qvl_option *option,
+                             const qvl_yaml_node *node, const char *where, qvl_err *err)
+{
+    double value = 0.0;
+    int64_t whole = 0;
+    char low[40], high[40];
+    const bool is_int = option->type == QVL_OPTION_INT;
+    const char *kind = is_int ? "a whole number" : "a number";
+    if (node->kind != QVL_YAML_SCALAR)
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected %s", where, option->key, kind);
+    bool parsed = qvl_parse_double(node->text, &value);
+    if (parsed && is_int) { /* 1e3 and 8.0 are whole too, as OmegaConf reads them */
+        parsed = value == floor(value) && fabs(value) < 9e15;
+        whole = parsed ? (int64_t)value : 0;
+    }
+    if (!parsed)
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not %s", where, option->key, node->text,
+                        kind);
+    if (value < option->min || value > option->max)
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: %s is out of range, expected %s to %s", where,
+                        option->key, node->text, qvl_format_double(low, option->min),
+                        qvl_format_double(high, option->max));
+    if (is_int)
+        *(int64_t *)member_of(config, option) = whole;
+    else
+        *(double *)member_of(config, option) = value;
+    return QVL_OK;
+}
+
+/* A null is legal where the default is null (and for max_grad_norm, where it means 0). */
+static qvl_status set_null(qvl_config *config, const qvl_option *option, const char *where,
+                           qvl_err *err)
+{
+    const bool may_be_null = strcmp(option->default_text, "null") == 0;
+    if (strcmp(option->key, "max_grad_norm") == 0) {
+        config->max_grad_norm = 0.0;
+        return QVL_OK;
+    }
+    if (!may_be_null && option->type != QVL_OPTION_TEXT)
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: has no value; its default is %s", where,
+                        option->key, option->default_text);
+    switch (option->type) {
+    case QVL_OPTION_INT:
+        *(int64_t *)member_of(config, option) = -1;
+        return QVL_OK;
+    case QVL_OPTION_FLOAT:
+        *(double *)member_of(config, option) = -1.0;
+        return QVL_OK;
+    case QVL_OPTION_TEXT:
+        return set_text(config, option, may_be_null ? NULL : option->default_text, err);
+    default:
+        return QVL_OK;
+    }
+}
+
+static qvl_status set_scheduler_kwargs(qvl_config *config, const qvl_yaml_node *node,
+                                       const char *where, qvl_err *err)
+{
+    if (node->kind != QVL_YAML_MAP)
+        return qvl_fail(err, QVL_ECONFIG, "%s: lr_scheduler_kwargs: expected a mapping", where);
+    for (size_t i = 0; i < node->n_children; i++) {
+        const qvl_yaml_node *child = &node->children[i];
+        double *member = strcmp(child->key, "num_cycles") == 0 ? &config->lr_num_cycles
+                         : strcmp(child->key, "lr_end") == 0   ? &config->lr_end
+                         : strcmp(child->key, "power") == 0    ? &config->lr_power
+                                                               : NULL;
+        if (!member)
+            return qvl_fail(err, QVL_ECONFIG,
+                            "%s: lr_scheduler_kwargs: unknown key '%s', expected num_cycles, "
+                            "lr_end or power",
+                            where, child->key);
+        if (child->kind != QVL_YAML_SCALAR || !qvl_parse_double(child->text, member) ||
+            *member < 0 || *member > 1e6)
+            return qvl_fail(err, QVL_ECONFIG,
+                            "%s: lr_scheduler_kwargs.%s: expected a number in 0 to 1e6", where,
+                            child->key);
+    }
+    return QVL_OK;
+}
+
+static qvl_status set_used(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
+                           const char *where, qvl_err *err)
+{
+    qvl_text joined = {0};
+    bool flag = false;
+    qvl_status rc = QVL_OK;
+    if (qvl_yaml_is_null(node))
+        return set_null(config, option, where, err);
+    switch (option->type) {
+    case QVL_OPTION_BOOL:
+        if (!qvl_yaml_as_bool(node, &flag))
+            return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not true or false", where,
+                            option->key,
+                            node->kind == QVL_YAML_SCALAR ? node->text : "a structure");
+        *(bool *)member_of(config, option) = flag;
+        return QVL_OK;
+    case QVL_OPTION_INT:
+    case QVL_OPTION_FLOAT:
+        return set_number(config, option, node, where, err);
+    case QVL_OPTION_MAP:
+        return set_scheduler_kwargs(config, node, where, err);
+    default:
+        break;
+    }
+    if (node->kind == QVL_YAML_MAP)
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a word, found a mapping", where,
+                        option->key);
+    if (node->kind == QVL_YAML_LIST)
+        rc = join_list(&joined, node, where, err);
+    const char *text = node->kind == QVL_YAML_LIST ? joined.data : node->text;
+    /* "no" and "true" are words here, whatever YAML 1.1 makes of them. */
+    if (rc == QVL_OK && option->choices && qvl_yaml_as_bool(node, &flag) &&
+        !is_choice(option->choices, text))
+        text = flag ? "true" : is_choice(option->choices, "no") ? "no" : "false";
+    if (rc == QVL_OK && option->choices && !is_choice(option->choices, text))
+        rc = qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not one of %s", where, option->key, text,
+                      option->choices);
+    if (rc == QVL_OK)
+        rc = set_text(config, option, text, err);
+    qvl_text_fini(&joined);
+    return rc;
+}
+
+/* Whether a value is one of those that qvl has; numbers and booleans compare by value. */
+static bool is_fixed_value(const char *choices, const qvl_yaml_node *node)
+{
+    bool flag = false;
+    double value = 0.0, expected = 0.0;
+    if (qvl_yaml_is_null(node))
+        return is_choice(choices, "null") || is_choice(choices, "false");
+    if (node->kind == QVL_YAML_LIST || node->kind == QVL_YAML_MAP)
+        return node->n_children == 0 ? is_choice(choices, "")
+                                     : node->kind == QVL_YAML_LIST && node->n_children == 1 &&
+                                           is_fixed_value(choices, &node->children[0]);
+    if (qvl_yaml_as_bool(node, &flag))
+        return is_choice(choices, flag ? "true" : "false") || is_choice(choices, node->text);
+    if (qvl_parse_double(node->text, &value) && qvl_parse_double(choices, &expected))
+        return value == expected;
+    return is_choice(choices, node->text);
+}
+
+static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, const origin *from,
+                             qvl_err *err)
+{
+    char where[300];
+    const int index = qvl_option_find(node->key);
+    describe(where, from);
+    if (index < 0) {
+        const char *allow = getenv("ALLOW_EXTRA_ARGS"), *nearest = qvl_option_nearest(node->key);
+        if (allow && (strcmp(allow, "1") == 0 || strcmp(allow, "true") == 0))
+            return QVL_OK;
+        if (strcmp(node->key, "image_resolution") == 0)
+            nearest = "image_max_pixels";
+        return qvl_fail(err, QVL_ECONFIG, "%s: unknown key '%s'%s%s%s", where, node->key,
+                        nearest ? "; did you mean '" : "", nearest ? nearest : "",
+                        nearest ? "'?" : "");
+    }
+    const qvl_option *option = &QVL_OPTIONS[index];
+    config->is_given[index] = true;
+    if (option->role == QVL_OPTION_FIXED && !is_fixed_value(option->choices, node))
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not supported, only %s (%s)", where,
+                        node->key, node->kind == QVL_YAML_SCALAR ? node->text : "a structure",
+                        option->choices, option->help);
+    return option->role == QVL_OPTION_USED ? set_used(config, option, node, where, err) : QVL_OK;
+}
+
+static qvl_status set_defaults(qvl_config *config, qvl_err *err)
+{
+    config->lr_num_cycles = config->lr_end = config->lr_power = NAN;
+    for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
+        const qvl_option *option = &QVL_OPTIONS[i];
+        if (!option->key || option->role != QVL_OPTION_USED)
+            continue;
+        const qvl_yaml_node node = {.key = (char *)(uintptr_t)option->key,
+                                    .text = (char *)(uintptr_t)option->default_text};
+        const qvl_status rc = set_used(config, option, &node, "default", err);
+        if (rc != QVL_OK)
+            return rc;
+    }
+    return QVL_OK;
+}
+
+static qvl_status apply_override(qvl_config *config, const char *text, qvl_err *err)
+{
+    const char *equals = strchr(text, '=');
+    qvl_text line = {0};
+    qvl_yaml_node *root = NULL;
+    qvl_status rc = QVL_OK;
+    if (!equals || equals == text)
+        return qvl_fail(err, QVL_EUSAGE, "'%s': an override has the form key=value", text);
+    QVL_TRY(qvl_text_printf(&line, err, "%.*s: %s", (int)(equals - text), text, equals + 1));
+    QVL_TRY(qvl_yaml_parse(&root, line.data, line.len, "command line", err));
+    for (size_t i = 0; i < root->n_children; i++)
+        QVL_TRY(set_option(config, &root->children[i], &(origin){0}, err));
+out:
+    qvl_yaml_free(root);
+    qvl_text_fini(&line);
+    return rc;
+}
+
+qvl_status qvl_config_parse(qvl_config **out, const char *text, size_t n_bytes, const char *name,
+                            const char *const *overrides, int n_overrides, qvl_err *err)
+{
+    qvl_config *config = NULL;
+    qvl_yaml_node *root = NULL;
+    qvl_status rc = qvl_alloc(&config, 1, sizeof *config, "configuration", err);
+    if (rc != QVL_OK)
+        return rc;
+    QVL_TRY(qvl_alloc(&config->is_given, QVL_N_OPTIONS, sizeof *config->is_given, "configuration",
+                      err));
+    QVL_TRY(set_defaults(config, err));
+    QVL_TRY(qvl_yaml_parse(&root, text, n_bytes, name, err));
+    for (size_t i = 0; i < root->n_children; i++) {
+        const origin from = {.name = name, .line = root->children[i].line};
+        QVL_TRY(set_option(config, &root->children[i], &from, err));
+    }
+    for (int i = 0; i < n_overrides; i++)
+        QVL_TRY(apply_override(config, overrides[i], err));
+    QVL_TRY(qvl_config_check(config, name, err));
+    *out = config;
+    config = NULL;
+out:
+    qvl_yaml_free(root);
+    qvl_config_destroy(config);
+    return rc;
+}
+
+void qvl_config_destroy(qvl_config *config)
+{
+    if (!config)
+        return;
+    for (size_t i = 0; i < QVL_N_OPTIONS; i++)
+        if (QVL_OPTIONS[i].role == QVL_OPTION_USED && QVL_OPTIONS[i].type == QVL_OPTION_TEXT)
+            free(*(char **)member_of(config, &QVL_OPTIONS[i]));
+    free(config->is_given);
+    free(config);
+}
+
+bool qvl_config_is_given(const qvl_config *config, const char *key)
+{
+    const int index = qvl_option_find(key);
+    return index >= 0 && config->is_given[index];
+}
+
+int64_t qvl_config_lora_alpha(const qvl_config *config)
+{
+    return config->lora_alpha > 0 ? config->lora_alpha : 2 * config->lora_rank;
+}
+
+double qvl_config_lora_scale(const qvl_config *config)
+{
+    const double rank = (double)config->lora_rank;
+    return (double)qvl_config_lora_alpha(config) / (config->use_rslora ? sqrt(rank) : rank);
+}

@@ -1,0 +1,46 @@
+/* dataset_info.json: which files a data set is, and where its columns are (REFERENCE 7.1). */
+#ifndef QVL_SRC_DATA_DATASET_INFO_H
+#define QVL_SRC_DATA_DATASET_INFO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "src/base/status.h"
+#include "src/base/text.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum qvl_formatting { QVL_ALPACA, QVL_SHAREGPT, QVL_OPENAI } qvl_formatting;
+
+/* Texts are owned; NULL where LLaMA-Factory has None. */
+typedef struct qvl_dataset_info {
+    char *name;
+    char **files; /* paths */
+    size_t n_files;
+    qvl_formatting formatting;
+    int64_t num_samples; /* -1: none */
+    /* columns */
+    char *prompt, *query, *response, *history, *messages, *system, *tools, *images, *videos,
+        *audios;
+    /* tags */
+    char *role_tag, *content_tag, *user_tag, *assistant_tag, *observation_tag, *function_tag,
+        *system_tag;
+} qvl_dataset_info;
+
+/* Looks the comma-separated names up in dataset_dir/dataset_info.json. *out [*count] is the
+ * caller's. QVL_EMISSING for a name or file that is not there, QVL_EDATA for an entry that is wrong
+ * or asks for what is not done (hub data sets, scripts, other file types). */
+qvl_status qvl_dataset_info_read(qvl_dataset_info **out, size_t *count, const char *names,
+                                 const char *dataset_dir, qvl_err *err);
+void qvl_dataset_info_free(qvl_dataset_info *infos, size_t count);
+
+/* Appends everything of an entry that influences the encoding, for the digest. */
+qvl_status qvl_dataset_info_describe(qvl_text *out, const qvl_dataset_info *info, qvl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,359 @@
+#include "src/data/prepare.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qvl_version.h"
+#include "src/base/clock.h"
+#include "src/base/memory.h"
+#include "src/data/prepare_internal.h"
+
+void qvl_prepared_fini(qvl_prepared *prepared)
+{
+    qvl_sample_table_fini(&prepared->train);
+    qvl_sample_table_fini(&prepared->eval);
+    *prepared = (qvl_prepared){0};
+}
+
+/* ---- where the files are ------------------------------------------------------------------------
+ */
+
+/* X.h5 has its evaluation part in X.eval.h5. */
+static qvl_status choose_paths(qvl_prepared *out, const qvl_config *config, qvl_err *err)
+{
+    const bool is_given = config->tokenized_path && config->tokenized_path[0];
+    qvl_status rc = is_given
+                        ? qvl_path_join(out->train_path, "", config->tokenized_path, err)
+                        : qvl_path_join(out->train_path, config->output_dir, "tokenized.h5", err);
+    if (rc != QVL_OK)
+        return rc;
+    const char *dot = strrchr(qvl_path_name(out->train_path), '.');
+    const int stem = dot ? (int)(dot - out->train_path) : (int)strlen(out->train_path);
+    if (snprintf(out->eval_path, sizeof out->eval_path, "%.*s.eval%s", stem, out->train_path,
+                 dot ? dot : "") >= (int)sizeof out->eval_path)
+        return qvl_fail(err, QVL_EDATA, "tokenized_path is too long");
+    return QVL_OK;
+}
+
+/* Whether the file at path was made from the same things. *out_fits false and QVL_OK: encode. */
+static qvl_status check_existing(bool *out_fits, const char *path, const char *digest,
+                                 const qvl_config *config, qvl_log *log, qvl_err *err)
+{
+    const bool is_given = config->tokenized_path && config->tokenized_path[0];
+    qvl_dataset *data = NULL;
+    qvl_err why = {QVL_OK, ""};
+    *out_fits = false;
+    if (config->overwrite_cache || !qvl_file_exists(path))
+        return QVL_OK;
+    qvl_status rc = qvl_dataset_open(&data, path, &why);
+    if (rc == QVL_OK && strcmp(qvl_dataset_digest(data), digest) != 0)
+        rc =
+            qvl_fail(&why, QVL_EDATA,
+                     "%s: was made from other data, tokenizer or settings (its digest is %.12s..., "
+                     "expected %.12s...); remove it, or set overwrite_cache: true",
+                     path, qvl_dataset_digest(data), digest);
+    qvl_dataset_close(data);
+    *out_fits = rc == QVL_OK;
+    if (rc == QVL_OK)
+        return QVL_OK;
+    if (is_given)
+        return qvl_fail(err, rc, "%s", why.text);
+    qvl_log_line(log, "data or settings changed since %s was written: encoding again", path);
+    return QVL_OK;
+}
+
+/* ---- encoding -----------------------------------------------------------------------------------
+ */
+
+/* The message of one block to rank 0, which takes it in. */
+static qvl_status take_block(qvl_part *part, int rank, int64_t first, qvl_text *message,
+                             qvl_status *local, qvl_err *err)
+{
+    const bool is_root = qvl_world_rank(part->world) == 0;
+    const bool is_mine = qvl_world_rank(part->world) == rank;
+    uint64_t n_bytes = is_mine ? message->len : 0;
+    qvl_block_entry entry;
+    size_t at = 0;
+    qvl_status rc = QVL_OK;
+    if (is_mine && !is_root) {
+        QVL_TRY(qvl_world_send(part->world, &n_bytes, sizeof n_bytes, 0, err));
+        QVL_TRY(qvl_world_send(part->world, message->data, message->len, 0, err));
+    } else if (!is_mine && is_root) {
+        QVL_TRY(qvl_world_receive(part->world, &n_bytes, sizeof n_bytes, rank, err));
+        qvl_text_clear(message);
+        QVL_TRY(qvl_reserve(&message->data, &message->capacity, (size_t)n_bytes + 1, 1,
+                            "encoded block", err));
+        QVL_TRY(qvl_world_receive(part->world, message->data, (size_t)n_bytes, rank, err));
+        message->len = (size_t)n_bytes;
+    }
+    for (int64_t i = first; is_root && *local == QVL_OK && qvl_block_next(&entry, message, &at);
+         i++)
+        *local = qvl_part_add(part, &part->refs[i], &entry, err);
+out:
+    return rc;
+}
+
+static qvl_status encode_part(qvl_part *part, qvl_block_encoder *encoder, qvl_err *err)
+{
+    const int n_ranks = qvl_world_size(part->world), rank = qvl_world_rank(part->world);
+    const int64_t round_size = (int64_t)QVL_BLOCK_RECORDS * n_ranks;
+    qvl_text own = {0}, received = {0};
+    qvl_status rc = QVL_OK;
+    for (int64_t round = 0; round < part->n_refs; round += round_size) {
+        qvl_status local = QVL_OK;
+        for (int r = 0; r < n_ranks; r++) {
+            const int64_t first = round + (int64_t)r * QVL_BLOCK_RECORDS;
+            const int64_t left = part->n_refs - first;
+            const int64_t n = left < QVL_BLOCK_RECORDS ? left : QVL_BLOCK_RECORDS;
+            if (r == rank && n > 0)
+                local = qvl_block_encode(encoder, &own, part->refs + first, n, err);
+        }
+        QVL_TRY(qvl_world_agree(part->world, local, err));
+        for (int r = 0; r < n_ranks; r++) {
+            const int64_t first = round + (int64_t)r * QVL_BLOCK_RECORDS;
+            if (first < part->n_refs)
+                QVL_TRY(take_block(part, r, first, r == rank ? &own : &received, &local, err));
+        }
+        QVL_TRY(qvl_world_agree(part->world, local, err));
+        const int64_t done = round + round_size < part->n_refs ? round + round_size : part->n_refs;
+        const double seconds = qvl_clock_s() - part->started_s;
+        qvl_log_live(part->log, "%s data: %" PRId64 " of %" PRId64 " records, %.0f a second",
+                     part->name, done, part->n_refs, (double)done / (seconds > 0 ? seconds : 1));
+    }
+out:
+    qvl_text_fini(&own);
+    qvl_text_fini(&received);
+    return rc;
+}
+
+/* Faults are known to rank 0; all ranks learn of the first. */
+static qvl_status conclude(qvl_part *part, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    if (qvl_world_rank(part->world) == 0) {
+        qvl_part_report(part);
+        if (part->n_bad > 1)
+            rc = qvl_fail(err, part->first_bad.status, "%s (and %" PRId64 " more bad samples)",
+                          part->first_bad.text, part->n_bad - 1);
+        else if (part->n_bad)
+            rc = qvl_fail(err, part->first_bad.status, "%s", part->first_bad.text);
+        else if (part->table.n_samples == 0)
+            rc = qvl_fail(err, QVL_EDATA,
+                          "no samples are left of the %s data (%" PRId64 " records, %" PRId64
+                          " dropped)",
+                          part->name, part->n_refs, part->n_dropped);
+    }
+    return qvl_world_agree(part->world, rc, err);
+}
+
+typedef struct prepare_context {
+    const qvl_config *config;
+    qvl_world *world;
+    qvl_log *log;
+    qvl_tokenizer *tokenizer;
+    qvl_selection selection;
+    qvl_encode_options options;
+    qvl_block_encoder *encoder;
+    int n_threads;
+} prepare_context;
+
+static qvl_status join_sources(qvl_text *out, const qvl_selection *selection, qvl_err *err)
+{
+    qvl_status rc = qvl_text_puts(out, "", err);
+    for (size_t i = 0; i < selection->n_infos && rc == QVL_OK; i++)
+        rc = qvl_text_printf(out, err, "%s%s", i ? "\n" : "", selection->infos[i].files[0]);
+    return rc;
+}
+
+static qvl_status open_writer(prepare_context *c, qvl_part *part, const char *path, qvl_err *err)
+{
+    qvl_text sources = {0};
+    char parent[QVL_PATH_BYTES];
+    qvl_status rc = QVL_OK;
+    QVL_TRY(join_sources(&sources, &c->selection, err));
+    QVL_TRY(qvl_path_join(parent, "", path, err));
+    char *name = strrchr(parent, '/');
+    if (name && name != parent) {
+        *name = '\0';
+        QVL_TRY(qvl_directory_create(parent, err));
+    }
+    rc = qvl_dataset_writer_create(
+        &part->writer, path,
+        &(qvl_dataset_attributes){.digest = c->selection.digest,
+                                  .template_name = c->config->template_name,
+                                  .tokenizer_sha256 = qvl_tokenizer_sha256(c->tokenizer),
+                                  .created_by = "qvl " QVL_VERSION,
+                                  .cutoff_len = c->config->cutoff_len,
+                                  .sources = sources.data},
+        err);
+out:
+    qvl_text_fini(&sources);
+    return rc;
+}
+
+/* One part from records to its file; path "" only checks. */
+static qvl_status run_part(prepare_context *c, qvl_sample_table *table, const char *name,
+                           int64_t first, int64_t n, const char *path, qvl_err *err)
+{
+    qvl_part part = {.world = c->world,
+                     .log = c->log,
+                     .selection = &c->selection,
+                     .refs = c->selection.refs + first,
+                     .n_refs = n,
+                     .name = name,
+                     .started_s = qvl_clock_s()};
+    const bool is_writer = path[0] && qvl_world_rank(c->world) == 0;
+    qvl_status rc = is_writer ? open_writer(c, &part, path, err) : QVL_OK;
+    QVL_TRY(qvl_world_agree(c->world, rc, err));
+    QVL_TRY(encode_part(&part, c->encoder, err));
+    QVL_TRY(qvl_part_images(&part, &c->options.limits, c->n_threads, err));
+    QVL_TRY(conclude(&part, err));
+    if (is_writer) {
+        rc = qvl_dataset_writer_finish(part.writer, err);
+        part.writer = NULL;
+    }
+    QVL_TRY(qvl_world_agree(c->world, rc, err));
+    if (is_writer)
+        qvl_log_line(c->log, "wrote %s", path);
+    *table = part.table;
+    part.table = (qvl_sample_table){0};
+out:
+    qvl_part_fini(&part);
+    return rc;
+}
+
+/* ---- all of it ----------------------------------------------------------------------------------
+ */
+
+/* The template's words must be single tokens, and image_pad the one the model knows. */
+static qvl_status check_tokenizer(const qvl_tokenizer *tokenizer, const qvl_model_dims *dims,
+                                  const char *path, qvl_err *err)
+{
+    const struct {
+        const char *text;
+        int64_t id;
+    } words[] = {{"<|im_start|>", -1},
+                 {"<|im_end|>", -1},
+                 {"<|vision_start|>", dims->vision_start_token},
+                 {"<|vision_end|>", dims->vision_end_token},
+                 {"<|image_pad|>", dims->image_token}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        const int32_t id = qvl_tokenizer_token_id(tokenizer, words[i].text);
+        if (id < 0)
+            return qvl_fail(err, QVL_EDATA, "%s: no token %s; not a Qwen2-VL tokenizer", path,
+                            words[i].text);
+        if (words[i].id >= 0 && id != words[i].id)
+            return qvl_fail(err, QVL_EDATA, "%s: %s has the id %d, config.json says %" PRId64, path,
+                            words[i].text, id, words[i].id);
+    }
+    if (qvl_tokenizer_n_ids(tokenizer) > dims->text.V)
+        return qvl_fail(err, QVL_EDATA,
+                        "%s: ids up to %d, but the model's vocabulary has %" PRId64 " rows", path,
+                        qvl_tokenizer_n_ids(tokenizer) - 1, dims->text.V);
+    return QVL_OK;
+}
+
+static qvl_status open_tokenizer(prepare_context *c, const qvl_model_dims *dims,
+                                 const char *model_dir, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_path_join(path, model_dir, "tokenizer.json", err));
+    QVL_TRY(qvl_tokenizer_load(&c->tokenizer, path, err));
+    QVL_TRY(check_tokenizer(c->tokenizer, dims, path, err));
+    const qvl_config *config = c->config;
+    c->options = (qvl_encode_options){.cutoff_len = config->cutoff_len,
+                                      .train_on_prompt = config->train_on_prompt,
+                                      .mask_history = config->mask_history,
+                                      .split_special_tokens = config->split_special_tokens,
+                                      .default_system = config->default_system,
+                                      .media_dir = config->media_dir && config->media_dir[0]
+                                                       ? config->media_dir
+                                                       : config->dataset_dir,
+                                      .limits = qvl_image_limits_default,
+                                      .image_token = (int32_t)dims->image_token};
+    c->options.limits.image_max_pixels = config->image_max_pixels;
+    c->options.limits.image_min_pixels = config->image_min_pixels;
+    c->options.limits.max_pixels = dims->max_pixels;
+    c->options.limits.min_pixels = dims->min_pixels;
+    QVL_TRY(qvl_image_limits_check(&c->options.limits, err));
+out:
+    return rc;
+}
+
+/* No data set to encode: tokenized_path is taken as it is. */
+static qvl_status take_as_is(qvl_prepared *out, const qvl_config *config, qvl_world *world,
+                             qvl_err *err)
+{
+    qvl_status rc = qvl_path_join(out->train_path, "", config->tokenized_path, err);
+    if (rc == QVL_OK && !qvl_file_exists(out->train_path))
+        rc = qvl_fail(err, QVL_EMISSING,
+                      "%s: tokenized_path is not there, and no dataset is given to make it from",
+                      out->train_path);
+    return qvl_world_agree(world, rc, err);
+}
+
+static qvl_status find_existing(prepare_context *c, const qvl_prepared *out, bool *fits,
+                                qvl_err *err)
+{
+    int64_t flag = 0;
+    qvl_status rc = QVL_OK;
+    if (qvl_world_rank(c->world) == 0) {
+        bool train_fits = false, eval_fits = true;
+        rc = check_existing(&train_fits, out->train_path, c->selection.digest, c->config, c->log,
+                            err);
+        if (rc == QVL_OK && train_fits && c->selection.n_eval)
+            rc = check_existing(&eval_fits, out->eval_path, c->selection.digest, c->config, c->log,
+                                err);
+        flag = train_fits && eval_fits;
+    }
+    QVL_TRY(qvl_world_agree(c->world, rc, err));
+    QVL_TRY(qvl_world_max_i64(c->world, &flag, 1, err));
+    *fits = flag != 0;
+out:
+    return rc;
+}
+
+qvl_status qvl_prepare(qvl_prepared *out, const qvl_config *config, const qvl_model_dims *dims,
+                       const char *model_dir, qvl_prepare_mode mode, int n_threads,
+                       qvl_world *world, qvl_log *log, qvl_err *err)
+{
+    prepare_context c = {.config = config, .world = world, .log = log, .n_threads = n_threads};
+    char limits[64];
+    bool fits = false;
+    qvl_status rc = QVL_OK;
+    if (!config->dataset || !config->dataset[0])
+        return take_as_is(out, config, world, err);
+    qvl_world_set_phase(world, "encoding the data");
+    rc = open_tokenizer(&c, dims, model_dir, err);
+    if (rc == QVL_OK)
+        rc = choose_paths(out, config, err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    snprintf(limits, sizeof limits, "%" PRId64 " %" PRId64, dims->min_pixels, dims->max_pixels);
+    QVL_TRY(qvl_selection_make(&c.selection, config, qvl_tokenizer_sha256(c.tokenizer), limits,
+                               world, err));
+    QVL_TRY(find_existing(&c, out, &fits, err));
+    if (c.selection.n_eval == 0)
+        out->eval_path[0] = '\0';
+    if (fits) {
+        qvl_log_line(log, "data: %s is up to date", out->train_path);
+        goto out;
+    }
+    if (mode == QVL_PREPARE_CHECK)
+        out->train_path[0] = out->eval_path[0] = '\0';
+    rc =
+        qvl_block_encoder_create(&c.encoder, &c.selection, c.tokenizer, &c.options, n_threads, err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    QVL_TRY(run_part(&c, &out->train, "training", 0, c.selection.n_train, out->train_path, err));
+    if (c.selection.n_eval)
+        QVL_TRY(run_part(&c, &out->eval, "evaluation", c.selection.n_train, c.selection.n_eval,
+                         out->eval_path, err));
+    out->was_encoded = true;
+out:
+    qvl_block_encoder_destroy(c.encoder);
+    qvl_selection_fini(&c.selection);
+    qvl_tokenizer_destroy(c.tokenizer);
+    return rc;
+}

@@ -1,0 +1,45 @@
+/* What the files of prepare share. */
+#ifndef QVL_SRC_DATA_PREPARE_INTERNAL_H
+#define QVL_SRC_DATA_PREPARE_INTERNAL_H
+
+#include "io/dataset_h5.h"
+#include "src/data/encode_block.h"
+#include "src/data/image_list.h"
+#include "src/data/prepare.h"
+
+enum { QVL_LISTED_FAULTS = 20 };
+
+/* The gathering of one part (training or evaluation). All but world, selection and mode live on
+ * rank 0 only. */
+typedef struct qvl_part {
+    qvl_world *world;
+    qvl_log *log;
+    const qvl_selection *selection;
+    const qvl_record_ref *refs;
+    int64_t n_refs;
+    const char *name;           /* "training", "evaluation" */
+    qvl_dataset_writer *writer; /* NULL when only checking */
+    qvl_image_list images;
+    qvl_sample_table table;
+    size_t table_capacity, supervised_capacity;
+    int64_t n_dropped, n_bad, n_cut_samples, n_supervised, n_image_uses;
+    qvl_text dropped_lines, bad_lines; /* the first QVL_LISTED_FAULTS of each */
+    qvl_err first_bad;
+    double started_s;
+} qvl_part;
+
+/* Takes in one entry of a message. */
+qvl_status qvl_part_add(qvl_part *part, const qvl_record_ref *ref, const qvl_block_entry *entry,
+                        qvl_err *err);
+/* A fault of a record or of an image that it names. */
+qvl_status qvl_part_add_bad(qvl_part *part, const qvl_record_ref *ref, qvl_status status,
+                            const char *text, qvl_err *err);
+void qvl_part_report(const qvl_part *part);
+void qvl_part_fini(qvl_part *part);
+
+/* Decodes and resizes all images of the part, each once, spread over ranks and threads, and writes
+ * them. Collective. */
+qvl_status qvl_part_images(qvl_part *part, const qvl_image_limits *limits, int n_threads,
+                           qvl_err *err);
+
+#endif

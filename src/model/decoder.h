@@ -1,0 +1,76 @@
+/* The language model over one pack: forward, loss, backward.
+ *
+ * Residual stream of layer l (x enters, n is a norm, every arrow is one operation of ops.h):
+ *
+ *   x_in --n--> h1 -qkv-> qkv -rotate,attention-> attn -o-> delta        x_mid = x_in + delta
+ *   x_mid -n--> h2 -gate_up-> gate_up -swiglu-> h3 -down-> delta         x_in of l+1 = x_mid +
+ * delta
+ *
+ * Kept layers own all of these; recomputed layers keep x_in and share one set of the rest, which
+ * backward fills again. The gradient of the residual stream is one buffer, dx.
+ */
+#ifndef QVL_SRC_MODEL_DECODER_H
+#define QVL_SRC_MODEL_DECODER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/ops.h"
+#include "src/base/plan.h"
+#include "src/model/lora.h"
+#include "src/model/pack.h"
+#include "src/model/weights.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qvl_decoder qvl_decoder;
+
+typedef struct qvl_decoder_options {
+    int64_t tokens;   /* capacity of a pack */
+    int64_t n_kept;   /* layers whose activations are kept, the last ones; others recompute */
+    bool is_training; /* backward will run */
+} qvl_decoder_options;
+
+/* Adds the activations to plan; nothing is allocated on the device. weights may not be loaded yet.
+ */
+qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, const qvl_lora *lora,
+                              size_t act_bytes, const qvl_decoder_options *options, qvl_plan *plan,
+                              qvl_err *err);
+void qvl_decoder_destroy(qvl_decoder *decoder); /* NULL is fine */
+
+/* Takes the pointers: activations from base (allocated for the plan), weights, adapters. */
+qvl_status qvl_decoder_bind(qvl_decoder *decoder, qvl_device *dev, const qvl_plan *plan, void *base,
+                            const qvl_text_weights *weights, const qvl_lora_buffers *adapters,
+                            qvl_err *err);
+
+/* Limits of the workspace for packs of this decoder whose longest sample has `sequence` tokens. */
+qvl_workspace_limits qvl_decoder_limits(const qvl_decoder *decoder, int64_t sequence);
+
+/* What drops elements in this step; NULL for none. */
+typedef struct qvl_decoder_dropout {
+    uint32_t threshold, seed, step;
+} qvl_decoder_dropout;
+
+/* Uploads the pack and runs the layers up to the final norm. */
+qvl_status qvl_decoder_forward(qvl_decoder *decoder, const qvl_pack *pack,
+                               const qvl_decoder_dropout *dropout, qvl_err *err);
+
+/* After forward: losses of the pack's supervised rows to row_loss (device, [n_rows]); with_gradient
+ * also starts backward. */
+qvl_status qvl_decoder_loss(qvl_decoder *decoder, float *row_loss, bool with_gradient,
+                            qvl_err *err);
+
+/* After loss with gradient: adds the adapters' gradients. */
+qvl_status qvl_decoder_backward(qvl_decoder *decoder, qvl_err *err);
+
+/* For tests and generation. hidden state l as transformers numbers them (0 the embeddings, L after
+ * the final norm; needs all layers kept), host [T, D]; and logits of all tokens, host [T, V]. */
+qvl_status qvl_decoder_fetch_hidden(qvl_decoder *decoder, float *host, int64_t l, qvl_err *err);
+qvl_status qvl_decoder_fetch_logits(qvl_decoder *decoder, float *host, qvl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,356 @@
+/* Forward and backward of the decoder: the order of operations, nothing else. */
+#include "src/model/decoder_internal.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+/* ---- the pack ----------------------------------------------------------------------------------
+ */
+
+/* The features of the pack's images go through delta, which is free before the first layer. */
+static qvl_status upload_features(qvl_decoder *d, const qvl_pack *pack, qvl_err *err)
+{
+    const qvl_ops *ops = d->dev->ops;
+    const size_t row_bytes = (size_t)d->dims.text.D * d->act_bytes;
+    char *to = d->delta;
+    int64_t rows = 0;
+    qvl_status rc = QVL_OK;
+    for (int64_t i = 0; i < pack->n_features; i++) {
+        const size_t bytes = (size_t)pack->feature_tokens[i] * row_bytes;
+        if (!pack->features[i])
+            return qvl_fail(err, QVL_EINTERNAL, "pack: image %" PRId64 " has no features", i);
+        QVL_TRY(ops->upload(d->dev, to, pack->features[i], bytes, QVL_LANE_COMPUTE, err));
+        to += bytes;
+        rows += pack->feature_tokens[i];
+    }
+    if (rows != pack->n_image_tokens)
+        return qvl_fail(err, QVL_EDATA,
+                        "image features and image tokens do not match: %" PRId64 " and %" PRId64,
+                        rows, pack->n_image_tokens);
+    QVL_TRY(ops->move_rows(d->dev,
+                           &(qvl_move_rows_args){.dst = d->layers[0].x_in,
+                                                 .src = d->delta,
+                                                 .dst_rows = d->on_device.image_rows,
+                                                 .n_rows = rows,
+                                                 .D = d->dims.text.D},
+                           err));
+out:
+    return rc;
+}
+
+static qvl_status start_pack(qvl_decoder *d, const qvl_pack *pack,
+                             const qvl_decoder_dropout *dropout, qvl_err *err)
+{
+    const qvl_ops *ops = d->dev->ops;
+    qvl_status rc = QVL_OK;
+    if (pack->capacity > d->options.tokens)
+        return qvl_fail(err, QVL_EINTERNAL, "pack of %" PRId64 " tokens, the decoder has %" PRId64,
+                        pack->capacity, d->options.tokens);
+    QVL_TRY(ops->upload(d->dev, d->device_pack, pack->buffer, qvl_pack_bytes(pack->capacity),
+                        QVL_LANE_COMPUTE, err));
+    qvl_pack_view(&d->on_device, pack->capacity, d->device_pack);
+    d->pack = pack;
+    d->has_dropout = dropout != NULL;
+    if (dropout)
+        d->dropout = (qvl_dropout){.threshold = dropout->threshold,
+                                   .seed = dropout->seed,
+                                   .step = dropout->step,
+                                   .sample = d->on_device.sample,
+                                   .token = d->on_device.token};
+    QVL_TRY(ops->rope_table(d->dev,
+                            &(qvl_rope_table_args){.cosine = d->cosine,
+                                                   .sine = d->sine,
+                                                   .positions = d->on_device.positions,
+                                                   .inv_freq = d->inv_freq,
+                                                   .axis = d->axis,
+                                                   .T = pack->T,
+                                                   .n_freq = d->dims.text.Dh / 2},
+                            err));
+    QVL_TRY(ops->embed(d->dev,
+                       &(qvl_embed_args){.x = d->layers[0].x_in,
+                                         .table = d->weights->embed,
+                                         .ids = d->on_device.ids,
+                                         .T = pack->T,
+                                         .D = d->dims.text.D},
+                       err));
+    if (pack->n_image_tokens || pack->n_features)
+        QVL_TRY(upload_features(d, pack, err));
+out:
+    return rc;
+}
+
+/* ---- forward -----------------------------------------------------------------------------------
+ */
+
+static qvl_status run_norm(qvl_decoder *d, void *y, void *x_out, float *inv_rms, const void *x,
+                           const void *delta, const void *weight, qvl_err *err)
+{
+    return d->dev->ops->norm(d->dev,
+                             &(qvl_norm_args){.y = y,
+                                              .x_out = x_out,
+                                              .inv_rms = inv_rms,
+                                              .x = x,
+                                              .delta = delta,
+                                              .weight = weight,
+                                              .T = d->pack->T,
+                                              .D = d->dims.text.D,
+                                              .eps = (float)d->dims.text.eps},
+                             err);
+}
+
+static qvl_status run_linear(qvl_decoder *d, const qvl_linear *linear, void *y, float *u,
+                             const void *x, qvl_err *err)
+{
+    return d->dev->ops->linear(d->dev,
+                               &(qvl_linear_args){.linear = linear,
+                                                  .y = y,
+                                                  .u = u,
+                                                  .x = x,
+                                                  .T = d->pack->T,
+                                                  .dropout = d->has_dropout ? &d->dropout : NULL},
+                               err);
+}
+
+static qvl_rotate_args rotation(const qvl_decoder *d, void *qkv, bool inverse)
+{
+    const qvl_text_dims *t = &d->dims.text;
+    return (qvl_rotate_args){.x = qkv,
+                             .cosine = d->cosine,
+                             .sine = d->sine,
+                             .T = d->pack->T,
+                             .stride = (t->H + 2 * t->KV) * t->Dh,
+                             .n_heads = t->H + t->KV,
+                             .Dh = t->Dh,
+                             .inverse = inverse};
+}
+
+static qvl_attention_args attention_of(const qvl_decoder *d, const decoder_layer *layer)
+{
+    const qvl_text_dims *t = &d->dims.text;
+    return (qvl_attention_args){.out = layer->at[ATTN],
+                                .lse = layer->at[LSE],
+                                .qkv = layer->at[QKV],
+                                .cu_seqlens = d->on_device.cu_seqlens,
+                                .cu_seqlens_host = d->pack->cu_seqlens,
+                                .T = d->pack->T,
+                                .B = d->pack->B,
+                                .H = t->H,
+                                .KV = t->KV,
+                                .Dh = t->Dh,
+                                .scale = 1.0f / sqrtf((float)t->Dh),
+                                .is_causal = true};
+}
+
+/* From norm 1 (already run: h1) to the output of down in delta. In recomputation the last product
+ * is not needed, only what its adapter saved. */
+static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_layer_weights *w,
+                             bool is_recomputation, qvl_err *err)
+{
+    const qvl_ops *ops = d->dev->ops;
+    void **at = layer->at;
+    const qvl_rotate_args rotate = rotation(d, at[QKV], false);
+    const qvl_attention_args attention = attention_of(d, layer);
+    qvl_status rc = QVL_OK;
+    QVL_TRY(run_linear(d, &layer->linear[QVL_GROUP_QKV], at[QKV], at[U_QKV], at[H1], err));
+    QVL_TRY(ops->rotate(d->dev, &rotate, err));
+    QVL_TRY(ops->attention(d->dev, &attention, err));
+    QVL_TRY(run_linear(d, &layer->linear[QVL_GROUP_O], d->delta, at[U_O], at[ATTN], err));
+    QVL_TRY(run_norm(d, at[H2], at[X_MID], at[INV2], layer->x_in, d->delta, w->norm2, err));
+    QVL_TRY(
+        run_linear(d, &layer->linear[QVL_GROUP_GATE_UP], at[GATE_UP], at[U_GATE_UP], at[H2], err));
+    QVL_TRY(
+        ops->swiglu(d->dev,
+                    &(qvl_swiglu_args){
+                        .h = at[H3], .gate_up = at[GATE_UP], .T = d->pack->T, .F = d->weights->Fp},
+                    err));
+    QVL_TRY(run_linear(d, &layer->linear[QVL_GROUP_DOWN], is_recomputation ? NULL : d->delta,
+                       at[U_DOWN], at[H3], err));
+out:
+    return rc;
+}
+
+qvl_status qvl_decoder_forward(qvl_decoder *d, const qvl_pack *pack,
+                               const qvl_decoder_dropout *dropout, qvl_err *err)
+{
+    const int64_t L = d->dims.text.L;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(start_pack(d, pack, dropout, err));
+    for (int64_t l = 0; l < L; l++) {
+        decoder_layer *layer = &d->layers[l];
+        const qvl_layer_weights *w = &d->weights->layers[l];
+        if (l == 0)
+            QVL_TRY(run_norm(d, layer->at[H1], NULL, layer->at[INV1], layer->x_in, NULL, w->norm1,
+                             err));
+        else
+            QVL_TRY(run_norm(d, layer->at[H1], layer->x_in, layer->at[INV1],
+                             d->layers[l - 1].at[X_MID], d->delta, w->norm1, err));
+        QVL_TRY(layer_body(d, layer, w, false, err));
+    }
+    QVL_TRY(run_norm(d, d->h_final, d->x_final, d->inv_final, d->layers[L - 1].at[X_MID], d->delta,
+                     d->weights->norm, err));
+out:
+    return rc;
+}
+
+qvl_status qvl_decoder_loss(qvl_decoder *d, float *row_loss, bool with_gradient, qvl_err *err)
+{
+    const qvl_text_dims *t = &d->dims.text;
+    return d->dev->ops->head_loss(d->dev,
+                                  &(qvl_head_loss_args){.row_loss = row_loss,
+                                                        .dx = with_gradient ? d->delta : NULL,
+                                                        .x = d->h_final,
+                                                        .head = d->weights->head,
+                                                        .rows = d->on_device.rows,
+                                                        .targets = d->on_device.targets,
+                                                        .weights = d->on_device.weights,
+                                                        .n_rows = d->pack->n_rows,
+                                                        .T = d->pack->T,
+                                                        .D = t->D,
+                                                        .V = t->V},
+                                  err);
+}
+
+/* ---- backward ----------------------------------------------------------------------------------
+ */
+
+static qvl_status run_norm_backward(qvl_decoder *d, const void *dy, const void *x,
+                                    const float *inv_rms, const void *weight, qvl_err *err)
+{
+    return d->dev->ops->norm_backward(d->dev,
+                                      &(qvl_norm_backward_args){.dx = d->dx,
+                                                                .dy = dy,
+                                                                .x = x,
+                                                                .inv_rms = inv_rms,
+                                                                .weight = weight,
+                                                                .T = d->pack->T,
+                                                                .D = d->dims.text.D},
+                                      err);
+}
+
+static qvl_status run_linear_backward(qvl_decoder *d, const qvl_linear *linear, void *dx,
+                                      const void *dy, const void *x, const float *u, qvl_err *err)
+{
+    return d->dev->ops->linear_backward(
+        d->dev,
+        &(qvl_linear_backward_args){.linear = linear,
+                                    .dx = dx,
+                                    .dy = dy,
+                                    .x = x,
+                                    .u = u,
+                                    .T = d->pack->T,
+                                    .dropout = d->has_dropout ? &d->dropout : NULL},
+        err);
+}
+
+static qvl_status mlp_backward(qvl_decoder *d, decoder_layer *layer, const qvl_layer_weights *w,
+                               int last_group, qvl_err *err)
+{
+    void **at = layer->at;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_DOWN],
+                                last_group == QVL_GROUP_DOWN ? NULL : d->dh, d->dx, at[H3],
+                                at[U_DOWN], err));
+    if (last_group == QVL_GROUP_DOWN)
+        return QVL_OK;
+    QVL_TRY(d->dev->ops->swiglu_backward(d->dev,
+                                         &(qvl_swiglu_backward_args){.dgate_up = at[GATE_UP],
+                                                                     .dh = d->dh,
+                                                                     .gate_up = at[GATE_UP],
+                                                                     .T = d->pack->T,
+                                                                     .F = d->weights->Fp},
+                                         err));
+    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_GATE_UP],
+                                last_group == QVL_GROUP_GATE_UP ? NULL : d->delta, at[GATE_UP],
+                                at[H2], at[U_GATE_UP], err));
+    if (last_group == QVL_GROUP_GATE_UP)
+        return QVL_OK;
+    QVL_TRY(run_norm_backward(d, d->delta, at[X_MID], at[INV2], w->norm2, err));
+out:
+    return rc;
+}
+
+static qvl_status attention_backward(qvl_decoder *d, decoder_layer *layer,
+                                     const qvl_layer_weights *w, int last_group, qvl_err *err)
+{
+    const qvl_ops *ops = d->dev->ops;
+    void **at = layer->at;
+    const qvl_attention_backward_args attention = {
+        .dqkv = d->dqkv, .dout = d->dh, .forward = attention_of(d, layer)};
+    const qvl_rotate_args rotate = rotation(d, d->dqkv, true);
+    qvl_status rc = QVL_OK;
+    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_O],
+                                last_group == QVL_GROUP_O ? NULL : d->dh, d->dx, at[ATTN], at[U_O],
+                                err));
+    if (last_group == QVL_GROUP_O)
+        return QVL_OK;
+    QVL_TRY(ops->attention_backward(d->dev, &attention, err));
+    QVL_TRY(ops->rotate(d->dev, &rotate, err));
+    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_QKV],
+                                last_group == QVL_GROUP_QKV ? NULL : d->delta, d->dqkv, at[H1],
+                                at[U_QKV], err));
+    if (last_group == QVL_GROUP_QKV)
+        return QVL_OK;
+    QVL_TRY(run_norm_backward(d, d->delta, layer->x_in, at[INV1], w->norm1, err));
+out:
+    return rc;
+}
+
+qvl_status qvl_decoder_backward(qvl_decoder *d, qvl_err *err)
+{
+    const int64_t L = d->dims.text.L, D = d->dims.text.D;
+    qvl_status rc = QVL_OK;
+    /* head_loss left d(loss)/d(h_final) in delta */
+    QVL_TRY(d->dev->ops->zero(d->dev, d->dx, (size_t)(d->pack->T * D) * d->act_bytes, err));
+    QVL_TRY(run_norm_backward(d, d->delta, d->x_final, d->inv_final, d->weights->norm, err));
+    for (int64_t l = L - 1; l >= 0; l--) {
+        decoder_layer *layer = &d->layers[l];
+        const qvl_layer_weights *w = &d->weights->layers[l];
+        int last_group = -1; /* nothing below the first adapter needs a gradient */
+        for (int g = QVL_N_GROUPS - 1; g >= 0 && l == 0; g--)
+            if (layer->linear[g].n_adapters)
+                last_group = g;
+        if (l < L - d->options.n_kept) {
+            QVL_TRY(run_norm(d, layer->at[H1], NULL, layer->at[INV1], layer->x_in, NULL, w->norm1,
+                             err));
+            QVL_TRY(layer_body(d, layer, w, true, err));
+        }
+        QVL_TRY(mlp_backward(d, layer, w, last_group, err));
+        if (last_group == QVL_GROUP_GATE_UP || last_group == QVL_GROUP_DOWN)
+            break;
+        QVL_TRY(attention_backward(d, layer, w, last_group, err));
+    }
+out:
+    return rc;
+}
+
+/* ---- looking inside ----------------------------------------------------------------------------
+ */
+
+qvl_status qvl_decoder_fetch_hidden(qvl_decoder *d, float *host, int64_t l, qvl_err *err)
+{
+    const void *from = l < d->dims.text.L ? d->layers[l].x_in : d->h_final;
+    return d->dev->ops->fetch(d->dev, host, from, d->pack->T * d->dims.text.D, err);
+}
+
+/* In rows of at most what the gate_up buffer of layer 0 holds, which is free after forward. */
+qvl_status qvl_decoder_fetch_logits(qvl_decoder *d, float *host, qvl_err *err)
+{
+    const qvl_text_dims *t = &d->dims.text;
+    const qvl_linear head = {.weight = d->weights->head, .in = t->D, .out = t->V};
+    const int64_t room = d->options.tokens * 2 * t->F / t->V;
+    qvl_status rc = QVL_OK;
+    if (room < 1)
+        return qvl_fail(err, QVL_EINTERNAL, "logits: one row of %" PRId64 " does not fit", t->V);
+    for (int64_t first = 0; first < d->pack->T; first += room) {
+        const int64_t rows = d->pack->T - first < room ? d->pack->T - first : room;
+        const qvl_linear_args args = {.linear = &head,
+                                      .y = d->layers[0].at[GATE_UP],
+                                      .x = (const char *)d->h_final +
+                                           (size_t)(first * t->D) * d->act_bytes,
+                                      .T = rows};
+        QVL_TRY(d->dev->ops->linear(d->dev, &args, err));
+        QVL_TRY(d->dev->ops->fetch(d->dev, host + first * t->V, args.y, rows * t->V, err));
+    }
+out:
+    return rc;
+}

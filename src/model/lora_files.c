@@ -1,0 +1,163 @@
+#include "src/model/lora_files.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/memory.h"
+
+qvl_status qvl_lora_save(const qvl_lora *lora, const float *host, const char *directory,
+                         qvl_adapter_layout layout, const char *base_model, qvl_err *err)
+{
+    const qvl_lora_options *options = qvl_lora_get_options(lora);
+    const size_t count = 2 * (size_t)qvl_lora_modules(lora);
+    qvl_adapter_matrix *matrices = NULL;
+    char(*names)[64] = NULL;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_alloc(&matrices, count, sizeof *matrices, "adapter", err));
+    QVL_TRY(qvl_alloc(&names, count, sizeof *names, "adapter", err));
+    for (size_t i = 0; i < count; i++) {
+        const qvl_lora_matrix m = qvl_lora_matrix_at(lora, (int64_t)i);
+        matrices[i] =
+            (qvl_adapter_matrix){.module = qvl_lora_module_name(names[i], m.layer, m.site),
+                                 .is_b = m.is_b,
+                                 .rows = m.rows,
+                                 .cols = m.cols,
+                                 .data = host + m.offset};
+    }
+    const qvl_adapter_config config = {.rank = options->rank,
+                                       .alpha = options->alpha,
+                                       .dropout = options->dropout,
+                                       .use_rslora = options->use_rslora};
+    rc = qvl_adapter_write(directory, &config, layout, base_model, matrices, count, err);
+out:
+    free(matrices);
+    free(names);
+    return rc;
+}
+
+/* "layers.3.mlp.gate_proj" -> 3, QVL_SITE_GATE. False for any other name. */
+static bool parse_module(const char *module, int *layer, qvl_site *site)
+{
+    char name[64];
+    int number = 0, used = 0;
+    if (sscanf(module, "layers.%d.%n", &number, &used) != 1 || used == 0 || number < 0)
+        return false;
+    for (int s = 0; s < QVL_N_SITES; s++)
+        if (strcmp(qvl_lora_module_name(name, number, (qvl_site)s), module) == 0) {
+            *layer = number;
+            *site = (qvl_site)s;
+            return true;
+        }
+    return false;
+}
+
+qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err)
+{
+    qvl_adapter_files *files = NULL;
+    qvl_adapter_config config;
+    qvl_status rc = qvl_adapter_open(&files, &config, directory, err);
+    if (rc != QVL_OK)
+        return rc;
+    *out = (qvl_lora_options){.rank = config.rank,
+                              .alpha = config.alpha,
+                              .dropout = config.dropout,
+                              .use_rslora = config.use_rslora};
+    for (size_t i = 0; i < qvl_adapter_count(files); i++) {
+        const char *module = NULL;
+        bool is_b = false;
+        int layer = 0;
+        qvl_site site = QVL_SITE_Q;
+        qvl_adapter_at(files, i, &module, &is_b);
+        if (!parse_module(module, &layer, &site)) {
+            rc = qvl_fail(err, QVL_EDATA,
+                          "%s: module %s is not a linear of the language model; adapters of others "
+                          "are not supported",
+                          directory, module);
+            break;
+        }
+        out->targets[site] = true;
+    }
+    qvl_adapter_close(files);
+    return rc;
+}
+
+/* Copies a tensor of any float type into float32. */
+static void copy_floats(float *to, const qvl_tensor *tensor, qvl_dtype type)
+{
+    const int64_t n = qvl_tensor_elements(tensor);
+    for (int64_t i = 0; i < n; i++) {
+        const char *from = (const char *)tensor->data + (size_t)i * qvl_dtype_bytes(type);
+        uint16_t half = 0;
+        if (type == QVL_F32) {
+            memcpy(&to[i], from, sizeof *to);
+            continue;
+        }
+        memcpy(&half, from, sizeof half);
+        to[i] = type == QVL_BF16 ? qvl_float_from_bf16(half) : qvl_float_from_f16(half);
+    }
+}
+
+static qvl_status load_matrix(const qvl_lora *lora, float *host, char *is_loaded,
+                              const qvl_tensor *tensor, const char *module, bool is_b,
+                              const char *directory, qvl_err *err)
+{
+    char got[160], expected[160];
+    int layer = 0;
+    qvl_site site = QVL_SITE_Q;
+    qvl_dtype type = QVL_F32;
+    const int64_t count = 2 * qvl_lora_modules(lora);
+    if (!qvl_tensor_float_type(tensor, &type))
+        return qvl_fail(err, QVL_EDATA, "%s: tensor %s is %s, expected F32, BF16 or F16", directory,
+                        tensor->name, qvl_tensor_type_name(tensor->type));
+    const bool is_known = parse_module(module, &layer, &site);
+    for (int64_t i = 0; is_known && i < count; i++) {
+        const qvl_lora_matrix m = qvl_lora_matrix_at(lora, i);
+        if (m.layer != layer || m.site != site || m.is_b != is_b)
+            continue;
+        const int64_t shape[2] = {m.rows, m.cols};
+        if (tensor->n_dims != 2 || tensor->shape[0] != m.rows || tensor->shape[1] != m.cols)
+            return qvl_fail(err, QVL_EDATA, "%s: tensor %s has shape %s, expected %s", directory,
+                            tensor->name,
+                            qvl_tensor_format_shape(got, tensor->shape, tensor->n_dims),
+                            qvl_tensor_format_shape(expected, shape, 2));
+        if (is_loaded[i])
+            return qvl_fail(err, QVL_EDATA, "%s: tensor %s is there twice", directory,
+                            tensor->name);
+        is_loaded[i] = 1;
+        copy_floats(host + m.offset, tensor, type);
+        return QVL_OK;
+    }
+    return qvl_fail(err, QVL_EDATA, "%s: tensor %s has no place in this model", directory,
+                    tensor->name);
+}
+
+qvl_status qvl_lora_load(const qvl_lora *lora, float *host, const char *directory, qvl_err *err)
+{
+    const int64_t count = 2 * qvl_lora_modules(lora);
+    qvl_adapter_files *files = NULL;
+    qvl_adapter_config config;
+    char *is_loaded = NULL, name[64];
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_adapter_open(&files, &config, directory, err));
+    QVL_TRY(qvl_alloc(&is_loaded, (size_t)count, 1, "adapter", err));
+    for (size_t i = 0; i < qvl_adapter_count(files); i++) {
+        const char *module = NULL;
+        bool is_b = false;
+        const qvl_tensor *tensor = qvl_adapter_at(files, i, &module, &is_b);
+        QVL_TRY(load_matrix(lora, host, is_loaded, tensor, module, is_b, directory, err));
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const qvl_lora_matrix m = qvl_lora_matrix_at(lora, i);
+        if (!is_loaded[i]) {
+            rc = qvl_fail(err, QVL_EDATA, "%s: lora_%c of %s is missing", directory,
+                          m.is_b ? 'B' : 'A', qvl_lora_module_name(name, m.layer, m.site));
+            goto out;
+        }
+    }
+out:
+    free(is_loaded);
+    qvl_adapter_close(files);
+    return rc;
+}

@@ -1,0 +1,28 @@
+/* Adapters between the flat buffer and PEFT files. */
+#ifndef QVL_SRC_MODEL_LORA_FILES_H
+#define QVL_SRC_MODEL_LORA_FILES_H
+
+#include "io/adapter.h"
+#include "src/base/status.h"
+#include "src/model/lora.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Writes host [parameters] as an adapter into directory. */
+qvl_status qvl_lora_save(const qvl_lora *lora, const float *host, const char *directory,
+                         qvl_adapter_layout layout, const char *base_model, qvl_err *err);
+
+/* Options of an adapter directory: rank, alpha, dropout, rslora, and as targets the linears that it
+ * has matrices for. */
+qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err);
+
+/* Reads an adapter into host [parameters]. Every matrix must be there once, with its shape; none
+ * may be left over. QVL_EDATA names the first fault. */
+qvl_status qvl_lora_load(const qvl_lora *lora, float *host, const char *directory, qvl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,139 @@
+#include "src/program/program.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qvl_version.h"
+#include "src/base/files.h"
+#include "src/base/memory.h"
+
+void qvl_program_print_version(const char *name)
+{
+    printf("%s %s (%s, %s build, %s)\n", name, QVL_VERSION, QVL_GIT_REVISION, QVL_BUILD_TYPE,
+#ifdef QVL_WITH_CUDA
+           "CPU and CUDA"
+#else
+           "CPU"
+#endif
+    );
+}
+
+typedef struct arguments {
+    const char *config;
+    const char **overrides;
+    int n_overrides;
+    bool is_check;
+} arguments;
+
+static int print_text(qvl_status (*format)(qvl_text *, qvl_err *), const char *before)
+{
+    qvl_err err = {QVL_OK, ""};
+    qvl_text text = {0};
+    const qvl_status rc = format(&text, &err);
+    if (rc == QVL_OK)
+        printf("%s%s", before, text.data);
+    qvl_text_fini(&text);
+    return rc;
+}
+
+/* Options that need no ranks. True when one was answered; *code is then the exit code. */
+static bool answer_early(const qvl_program *program, int argc, char **argv, int *code)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            *code = print_text(qvl_config_format_help, program->summary);
+        else if (strcmp(argv[i], "--help-markdown") == 0)
+            *code = print_text(qvl_config_format_markdown, "");
+        else if (strcmp(argv[i], "--version") == 0)
+            qvl_program_print_version(program->name);
+        else
+            continue;
+        return true;
+    }
+    return false;
+}
+
+static qvl_status parse_arguments(const qvl_program *program, arguments *out, int argc, char **argv,
+                                  qvl_err *err)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (program->has_check && strcmp(word, "--check") == 0)
+            out->is_check = true;
+        else if (word[0] == '-' && word[1])
+            return qvl_fail(err, QVL_EUSAGE, "unknown option %s; see %s --help", word,
+                            program->name);
+        else if (!out->config && (!strchr(word, '=') || strcmp(word, "-") == 0))
+            out->config = word;
+        else if (strchr(word, '='))
+            out->overrides[out->n_overrides++] = word;
+        else
+            return qvl_fail(err, QVL_EUSAGE, "'%s': expected key=value; see %s --help", word,
+                            program->name);
+    }
+    if (!out->config)
+        return qvl_fail(err, QVL_EUSAGE, "usage: %s CONFIG.yaml [key=value ...]; see %s --help",
+                        program->name, program->name);
+    return QVL_OK;
+}
+
+/* Rank 0 reads the file (or standard input, which it alone has), all parse the same text. */
+static qvl_status read_config(qvl_config **out, const arguments *args, qvl_world *world,
+                              qvl_err *err)
+{
+    qvl_text text = {0};
+    uint64_t n_bytes = 0;
+    const char *name = strcmp(args->config, "-") == 0 ? "standard input" : args->config;
+    qvl_status rc = QVL_OK;
+    if (qvl_world_rank(world) == 0)
+        rc = qvl_file_read(&text, args->config, 1 << 20, err);
+    n_bytes = text.len;
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    QVL_TRY(qvl_world_broadcast(world, &n_bytes, sizeof n_bytes, 0, err));
+    rc = qvl_reserve(&text.data, &text.capacity, (size_t)n_bytes + 1, 1, "configuration", err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    QVL_TRY(qvl_world_broadcast(world, text.data, (size_t)n_bytes, 0, err));
+    text.data[n_bytes] = '\0';
+    rc = qvl_config_parse(out, text.data, (size_t)n_bytes, name, args->overrides, args->n_overrides,
+                          err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+out:
+    qvl_text_fini(&text);
+    return rc;
+}
+
+int qvl_program_main(const qvl_program *program, int argc, char **argv)
+{
+    qvl_err err = {QVL_OK, ""};
+    qvl_log log;
+    qvl_world *world = NULL;
+    qvl_config *config = NULL;
+    arguments args = {0};
+    int code = 0;
+    if (answer_early(program, argc, argv, &code))
+        return code;
+    signal(SIGPIPE, SIG_IGN); /* a closed log pipe must not end a run */
+    qvl_log_init(&log, program->name);
+    args.overrides = calloc((size_t)argc + 1, sizeof *args.overrides);
+    qvl_status rc = args.overrides ? qvl_world_create(&world, &log, &err)
+                                   : qvl_fail_memory(&err, 1, "arguments");
+    QVL_TRY(rc);
+    rc = parse_arguments(program, &args, argc, argv, &err);
+    QVL_TRY(qvl_world_agree(world, rc, &err));
+    QVL_TRY(read_config(&config, &args, world, &err));
+    rc = program->run(config, args.is_check, world, &log, &err);
+out:
+    if (rc != QVL_OK) {
+        /* A failure that the ranks did not agree on leaves them in different places. */
+        if (world && qvl_world_size(world) > 1 && qvl_world_failed_rank(world) < 0)
+            qvl_world_abort(world, rc, err.text);
+        if (log.rank == 0)
+            qvl_log_error(&log, world ? qvl_world_failed_rank(world) : 0, err.text);
+    }
+    qvl_config_destroy(config);
+    qvl_world_destroy(world);
+    free(args.overrides);
+    return (int)rc;
+}

@@ -1,0 +1,217 @@
+#include "src/train/memory_plan.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "src/base/memory.h"
+#include "src/model/vision.h"
+
+/* Share of the free memory that is planned with; the rest is for the libraries and the system. */
+static const double USABLE = 0.9;
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Bytes of the decoder's activations and of the workspace for this many tokens and kept layers. */
+static qvl_status measure_decoder(qvl_memory_plan *plan, const qvl_model *model,
+                                  const qvl_lora *lora, qvl_device *dev, qvl_err *err)
+{
+    const qvl_decoder_options options = {
+        .tokens = plan->pack_tokens, .n_kept = plan->n_kept, .is_training = true};
+    qvl_plan slots = {0};
+    qvl_decoder *decoder = NULL;
+    size_t workspace = 0;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(
+        qvl_decoder_create(&decoder, &model->dims, lora, dev->act_bytes, &options, &slots, err));
+    plan->activation_bytes = slots.total_bytes;
+    const qvl_workspace_limits limits = qvl_decoder_limits(decoder, plan->longest_sample);
+    QVL_TRY(dev->ops->workspace_bytes(dev, &workspace, &limits, err));
+    plan->workspace_bytes = larger(plan->workspace_bytes, workspace);
+out:
+    qvl_decoder_destroy(decoder);
+    qvl_plan_fini(&slots);
+    return rc;
+}
+
+static qvl_status measure_vision(qvl_memory_plan *plan, const qvl_model *model, qvl_device *dev,
+                                 qvl_err *err)
+{
+    qvl_plan slots = {0};
+    qvl_vision *vision = NULL;
+    size_t workspace = 0;
+    qvl_status rc = QVL_OK;
+    if (plan->max_patches == 0)
+        return QVL_OK;
+    QVL_TRY(qvl_vision_create(&vision, &model->dims, plan->max_patches, dev->act_bytes,
+                              qvl_weights_vision(model->vision)->Fp, &slots, err));
+    plan->vision_activation_bytes = slots.total_bytes;
+    plan->vision_bytes = qvl_weights_plan(model->vision)->total_bytes;
+    const qvl_workspace_limits limits = qvl_vision_limits(vision);
+    QVL_TRY(dev->ops->workspace_bytes(dev, &workspace, &limits, err));
+    plan->workspace_bytes = larger(plan->workspace_bytes, workspace);
+out:
+    qvl_vision_destroy(vision);
+    qvl_plan_fini(&slots);
+    return rc;
+}
+
+/* The tower and what it works in are gone before the first step when features are kept. */
+static void add_up(qvl_memory_plan *plan, int ranks_per_host)
+{
+    const uint64_t tower = plan->vision_bytes + plan->vision_activation_bytes;
+    const uint64_t always = plan->text_bytes + plan->adapter_bytes + plan->gradient_bytes +
+                            plan->moment_bytes + plan->workspace_bytes + plan->step_bytes;
+    plan->peak_bytes = always + (plan->keeps_features ? larger(tower, plan->activation_bytes)
+                                                      : tower + plan->activation_bytes);
+    plan->needed_bytes = plan->peak_bytes * (uint64_t)ranks_per_host +
+                         (plan->keeps_features ? plan->feature_bytes : 0);
+    plan->fits = (double)plan->needed_bytes <= USABLE * (double)plan->available_bytes;
+}
+
+static qvl_status try_size(qvl_memory_plan *plan, int64_t tokens, int64_t n_kept,
+                           const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
+                           const qvl_memory_needs *needs, qvl_err *err)
+{
+    plan->pack_tokens = tokens;
+    plan->n_kept = n_kept;
+    plan->workspace_bytes = 0;
+    qvl_status rc = measure_vision(plan, model, dev, err);
+    if (rc == QVL_OK)
+        rc = measure_decoder(plan, model, lora, dev, err);
+    if (rc == QVL_OK)
+        add_up(plan, needs->ranks_per_host);
+    return rc;
+}
+
+/* Most layers that can keep their activations with this many tokens; fits says whether any number
+ * does. */
+static qvl_status choose_kept(qvl_memory_plan *plan, int64_t tokens, int64_t least, int64_t most,
+                              const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
+                              const qvl_memory_needs *needs, qvl_err *err)
+{
+    qvl_status rc = try_size(plan, tokens, most, model, lora, dev, needs, err);
+    if (rc != QVL_OK || plan->fits || least == most)
+        return rc;
+    int64_t low = least, high = most; /* high does not fit */
+    while (high - low > 1 && rc == QVL_OK) {
+        const int64_t middle = (low + high) / 2;
+        rc = try_size(plan, tokens, middle, model, lora, dev, needs, err);
+        if (plan->fits)
+            low = middle;
+        else
+            high = middle;
+    }
+    return rc == QVL_OK ? try_size(plan, tokens, low, model, lora, dev, needs, err) : rc;
+}
+
+static qvl_status choose_tokens(qvl_memory_plan *plan, const qvl_config *config,
+                                const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
+                                const qvl_memory_needs *needs, qvl_err *err)
+{
+    const bool recomputes_all = strcmp(config->gradient_checkpointing, "true") == 0;
+    const bool recomputes_none = strcmp(config->gradient_checkpointing, "false") == 0 ||
+                                 config->disable_gradient_checkpointing;
+    const int64_t L = model->dims.text.L;
+    const int64_t least = recomputes_none ? L : 0, most = recomputes_all ? 0 : L;
+    int64_t tokens = needs->longest_pack;
+    if (config->pack_tokens > 0 && config->pack_tokens < tokens)
+        tokens = config->pack_tokens;
+    /* A smaller pack before much recomputation: short packs cost less than another forward. */
+    for (;;) {
+        const qvl_status rc = choose_kept(plan, tokens, least, most, model, lora, dev, needs, err);
+        const bool is_good = plan->fits && (plan->n_kept * 2 >= most || tokens <= 1024);
+        if (rc != QVL_OK || is_good || tokens == needs->longest_sample || config->pack_tokens > 0)
+            return rc;
+        tokens = tokens / 2 > needs->longest_sample ? tokens / 2 : needs->longest_sample;
+    }
+}
+
+qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
+                                const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
+                                const qvl_memory_needs *needs, qvl_err *err)
+{
+    const qvl_text_dims *t = &model->dims.text;
+    const uint64_t parameters = (uint64_t)qvl_lora_parameters(lora) * sizeof(float);
+    *out =
+        (qvl_memory_plan){.longest_sample = needs->longest_sample,
+                          .max_patches = needs->max_patches,
+                          .step_rows = needs->step_rows,
+                          .keeps_features = strcmp(config->vision_cache, "auto") == 0,
+                          .text_bytes = qvl_weights_plan(model->text)->total_bytes,
+                          .embed_bytes = (uint64_t)(t->V * t->D) * dev->act_bytes,
+                          .head_bytes = t->is_tied ? 0 : (uint64_t)(t->V * t->D) * dev->act_bytes,
+                          .adapter_bytes = parameters,
+                          .gradient_bytes = parameters,
+                          .moment_bytes = 2 * parameters,
+                          .step_bytes = (uint64_t)(needs->step_rows + 64) * sizeof(float),
+                          .feature_bytes = needs->feature_bytes};
+    if (config->pack_tokens > 0 && config->pack_tokens < needs->longest_sample)
+        return qvl_fail(err, QVL_ECONFIG,
+                        "pack_tokens: %" PRId64 " is less than the longest sample's %" PRId64
+                        " tokens",
+                        config->pack_tokens, needs->longest_sample);
+    qvl_status rc = dev->ops->free_bytes(dev, &out->available_bytes, err);
+    if (rc == QVL_OK)
+        rc = choose_tokens(out, config, model, lora, dev, needs, err);
+    if (rc != QVL_OK || out->fits || !out->keeps_features || out->feature_bytes == 0)
+        return rc;
+    /* Features that would not fit are computed when a step needs them. */
+    out->keeps_features = false;
+    return choose_tokens(out, config, model, lora, dev, needs, err);
+}
+
+static void print_part(qvl_log *log, const char *name, uint64_t bytes)
+{
+    char text[32];
+    if (bytes)
+        qvl_log_line(log, "  %-34s %14" PRIu64 " B  %10s", name, bytes,
+                     qvl_format_bytes(text, bytes));
+}
+
+void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, qvl_log *log)
+{
+    char needed[32], available[32];
+    const int64_t L = model->dims.text.L;
+    qvl_log_line(log, "memory of a rank:");
+    print_part(log, "token embedding", plan->embed_bytes);
+    print_part(log, "decoder layers", plan->text_bytes - plan->embed_bytes - plan->head_bytes);
+    print_part(log, "output head", plan->head_bytes);
+    print_part(log, "vision tower", plan->vision_bytes);
+    print_part(log, "adapters", plan->adapter_bytes);
+    print_part(log, "adapter gradients", plan->gradient_bytes);
+    print_part(log, "Adam moments", plan->moment_bytes);
+    print_part(log, "activations", plan->activation_bytes);
+    print_part(log, "vision activations", plan->vision_activation_bytes);
+    print_part(log, "workspace", plan->workspace_bytes);
+    print_part(log, "step losses", plan->step_bytes);
+    print_part(log, "peak", plan->peak_bytes);
+    if (plan->feature_bytes)
+        qvl_log_line(log, "  image features: %s, %s", qvl_format_bytes(needed, plan->feature_bytes),
+                     plan->keeps_features
+                         ? "kept once a host; the tower leaves before the first step"
+                         : "computed when a step needs them");
+    qvl_log_line(log,
+                 "  packs of up to %" PRId64 " tokens; activations of %" PRId64 " of %" PRId64
+                 " layers kept, %" PRId64 " recomputed",
+                 plan->pack_tokens, plan->n_kept, L, L - plan->n_kept);
+    qvl_log_line(log, "  all ranks of this host: %s needed, %s available",
+                 qvl_format_bytes(needed, plan->needed_bytes),
+                 qvl_format_bytes(available, plan->available_bytes));
+}
+
+qvl_status qvl_memory_plan_require(const qvl_memory_plan *plan, const qvl_device *dev, qvl_err *err)
+{
+    char needed[32], available[32], missing[32];
+    const uint64_t usable = (uint64_t)(USABLE * (double)plan->available_bytes);
+    if (plan->fits)
+        return QVL_OK;
+    return qvl_fail(err, QVL_EDEVICE,
+                    "%s: not enough memory: %s needed, %s of %s usable, %s missing; fewer "
+                    "pack_tokens or gradient_checkpointing: true need less",
+                    dev->name, qvl_format_bytes(needed, plan->needed_bytes), "90 %",
+                    qvl_format_bytes(available, plan->available_bytes),
+                    qvl_format_bytes(missing, plan->needed_bytes - usable));
+}

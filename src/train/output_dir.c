@@ -1,0 +1,152 @@
+#include "src/train/output_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/base/memory.h"
+#include "src/train/checkpoint.h"
+
+static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_state.json",
+                                      "train_results.json", "all_results.json",
+                                      "trainer_log.jsonl"};
+static const char *const PLOTS[] = {"training_loss.png", "training_eval_loss.png"};
+
+/* The directory can be made and written to, and has room. */
+static qvl_status check_writable(const char *directory, uint64_t needed_bytes, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES], needed[32], available[32];
+    uint64_t free_bytes = 0;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_directory_create(directory, err));
+    QVL_TRY(qvl_path_join(path, directory, ".qvl_write_test.tmp", err));
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return qvl_fail_errno(err, errno, 1, "output_dir %s cannot be written to", directory);
+    close(fd);
+    unlink(path);
+    QVL_TRY(qvl_disk_free(&free_bytes, directory, err));
+    if (free_bytes < needed_bytes)
+        rc = qvl_fail(err, QVL_EIO, "output_dir %s: %s free, the adapter and a checkpoint need %s",
+                      directory, qvl_format_bytes(available, free_bytes),
+                      qvl_format_bytes(needed, needed_bytes));
+out:
+    return rc;
+}
+
+/* What a killed run left half-written. */
+static qvl_status remove_leftovers(const char *directory, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    char **names = NULL;
+    size_t count = 0;
+    qvl_status rc = qvl_directory_list(&names, &count, directory, err);
+    for (size_t i = 0; i < count && rc == QVL_OK; i++) {
+        const size_t n = strlen(names[i]);
+        if (n < 4 || strcmp(names[i] + n - 4, ".tmp") != 0)
+            continue;
+        rc = qvl_path_join(path, directory, names[i], err);
+        if (rc == QVL_OK)
+            rc = qvl_tree_remove(path, err);
+    }
+    qvl_names_free(names, count);
+    return rc;
+}
+
+static qvl_status start_anew(const char *directory, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_checkpoint_remove_all(directory, err));
+    for (size_t i = 0; i < sizeof RESULTS / sizeof *RESULTS; i++) {
+        QVL_TRY(qvl_path_join(path, directory, RESULTS[i], err));
+        QVL_TRY(qvl_tree_remove(path, err));
+    }
+    for (size_t i = 0; i < sizeof PLOTS / sizeof *PLOTS; i++) {
+        QVL_TRY(qvl_path_join(path, directory, PLOTS[i], err));
+        QVL_TRY(qvl_tree_remove(path, err));
+    }
+out:
+    return rc;
+}
+
+static qvl_status check_results(const char *directory, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    for (size_t i = 0; i < sizeof RESULTS / sizeof *RESULTS; i++) {
+        const qvl_status rc = qvl_path_join(path, directory, RESULTS[i], err);
+        if (rc != QVL_OK)
+            return rc;
+        if (qvl_file_exists(path))
+            return qvl_fail(
+                err, QVL_ECONFIG,
+                "output_dir: %s holds the results of a run (%s) and no checkpoint to go "
+                "on from; give another directory, or set overwrite_output_dir: true",
+                directory, RESULTS[i]);
+    }
+    return QVL_OK;
+}
+
+qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *config,
+                               uint64_t needed_bytes, qvl_log *log, qvl_err *err)
+{
+    const char *directory = config->output_dir, *asked = config->resume_from_checkpoint;
+    const bool is_asked = asked && asked[0] && strcmp(asked, "false") != 0;
+    qvl_status rc = QVL_OK;
+    resume[0] = '\0';
+    QVL_TRY(check_writable(directory, needed_bytes, err));
+    QVL_TRY(remove_leftovers(directory, err));
+    if (is_asked && strcmp(asked, "true") != 0)
+        return qvl_path_join(resume, "", asked, err);
+    if (!is_asked && config->overwrite_output_dir)
+        return start_anew(directory, err);
+    QVL_TRY(qvl_checkpoint_find(resume, directory, log, err));
+    if (is_asked && !resume[0])
+        rc = qvl_fail(err, QVL_EMISSING, "resume_from_checkpoint: true, but %s has no checkpoint",
+                      directory);
+    else if (!resume[0])
+        rc = check_results(directory, err);
+out:
+    return rc;
+}
+
+qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_text text = {0};
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_config_format(&text, config, err));
+    QVL_TRY(qvl_path_join(path, config->output_dir, "config.yaml", err));
+    QVL_TRY(qvl_file_replace(path, text.data, text.len, err));
+out:
+    qvl_text_fini(&text);
+    return rc;
+}
+
+qvl_status qvl_output_dir_copy_tokenizer(const char *output_dir, const char *model_dir,
+                                         qvl_err *err)
+{
+    static const char *const NAMES[] = {"tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "chat_template.json",
+                                        "chat_template.jinja",
+                                        "preprocessor_config.json",
+                                        "processor_config.json",
+                                        "video_preprocessor_config.json"};
+    char from[QVL_PATH_BYTES], to[QVL_PATH_BYTES];
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        QVL_TRY(qvl_path_join(from, model_dir, NAMES[i], err));
+        QVL_TRY(qvl_path_join(to, output_dir, NAMES[i], err));
+        if (qvl_file_is_regular(from))
+            QVL_TRY(qvl_file_copy(to, from, err));
+    }
+out:
+    return rc;
+}

@@ -1,0 +1,341 @@
+#include "src/train/run.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/base/memory.h"
+#include "src/model/lora_files.h"
+#include "src/train/device.h"
+
+/* ---- opening -----------------------------------------------------------------------------------
+ */
+
+/* Rank, alpha and targets: the configuration's, or those of the adapter that is continued. */
+static qvl_status choose_lora(qvl_run *run, qvl_err *err)
+{
+    const qvl_config *c = run->config;
+    const char *adapter = c->adapter_name_or_path;
+    qvl_lora_options *to = &run->lora_options;
+    qvl_status rc = QVL_OK;
+    to->rank = c->lora_rank;
+    to->alpha = (double)qvl_config_lora_alpha(c);
+    to->dropout = c->lora_dropout;
+    to->use_rslora = c->use_rslora;
+    QVL_TRY(qvl_lora_parse_targets(to->targets, c->lora_target, err));
+    if (adapter && adapter[0]) {
+        const qvl_lora_options asked = *to;
+        QVL_TRY(qvl_lora_read_options(to, adapter, err));
+        if (asked.rank != to->rank || asked.alpha != to->alpha || asked.dropout != to->dropout ||
+            asked.use_rslora != to->use_rslora)
+            qvl_log_warn(run->log,
+                         "%s has rank %" PRId64 ", alpha %g, dropout %g%s; these are used, not the "
+                         "configuration's",
+                         adapter, to->rank, to->alpha, to->dropout,
+                         to->use_rslora ? ", rslora" : "");
+    }
+    QVL_TRY(qvl_lora_create(&run->lora, &run->model.dims, to, err));
+out:
+    return rc;
+}
+
+static void print_model(const qvl_run *run)
+{
+    const qvl_text_dims *t = &run->model.dims.text;
+    const int64_t trainable = qvl_lora_parameters(run->lora);
+    const int64_t all = qvl_model_parameters(&run->model.dims) + trainable;
+    char a[32], b[32];
+    qvl_log_line(run->log,
+                 "model  %s: %" PRId64 " layers, hidden %" PRId64 ", vocabulary %" PRId64 "%s",
+                 run->model.directory, t->L, t->D, t->V, t->is_tied ? ", head tied" : "");
+    qvl_log_line(run->log,
+                 "LoRA  rank %" PRId64 ", alpha %g, dropout %g, on %" PRId64
+                 " linears: %s trainable "
+                 "of %s (%.4f %%)",
+                 run->lora_options.rank, run->lora_options.alpha, run->lora_options.dropout,
+                 qvl_lora_modules(run->lora), qvl_format_count(a, trainable),
+                 qvl_format_count(b, all), 100.0 * (double)trainable / (double)all);
+}
+
+/* Opens a part's file on this rank and checks this rank's share of its samples; all ranks then know
+ * every sample's lengths. */
+static qvl_status open_part(qvl_run *run, qvl_run_data *part, const char *path, qvl_err *err)
+{
+    const qvl_model_dims *dims = &run->model.dims;
+    const qvl_dataset_rules rules = {
+        .vocab = dims->text.V, .image_token = dims->image_token, .video_token = dims->video_token};
+    const int n_ranks = qvl_world_size(run->world), rank = qvl_world_rank(run->world);
+    qvl_sample_table *table = &part->table;
+    int64_t n = 0;
+    qvl_status rc = qvl_dataset_open(&part->data, path, err);
+    if (rc == QVL_OK) {
+        n = qvl_dataset_samples(part->data);
+        rc = qvl_alloc(&table->length, (size_t)n, sizeof *table->length, "samples", err);
+    }
+    if (rc == QVL_OK)
+        rc = qvl_alloc(&table->supervised, (size_t)n, sizeof *table->supervised, "samples", err);
+    if (rc == QVL_OK)
+        rc = qvl_dataset_check_samples(part->data, &rules, n * rank / n_ranks,
+                                       n * (rank + 1) / n_ranks, table->supervised, err);
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    for (int r = 0; r < n_ranks; r++) {
+        const int64_t first = n * r / n_ranks, last = n * (r + 1) / n_ranks;
+        QVL_TRY(qvl_world_broadcast(run->world, table->supervised + first,
+                                    (size_t)(last - first) * sizeof *table->supervised, r, err));
+    }
+    table->n_samples = n;
+    table->n_tokens = qvl_dataset_tokens(part->data);
+    table->n_images = qvl_dataset_images(part->data);
+    for (int64_t i = 0; i < n; i++)
+        table->length[i] = (int32_t)qvl_dataset_length(part->data, i);
+    for (int64_t i = 0; i < table->n_images; i++) {
+        const int32_t *grid = qvl_dataset_grid(part->data, i);
+        const int64_t patches = (int64_t)grid[1] * grid[2];
+        table->n_image_tokens += patches / 4;
+        table->max_patches = patches > table->max_patches ? patches : table->max_patches;
+    }
+out:
+    return rc;
+}
+
+/* Encoded without a file (--check): rank 0 has the table. */
+static qvl_status share_table(qvl_run *run, qvl_sample_table *to, qvl_sample_table *from,
+                              qvl_err *err)
+{
+    int64_t numbers[5] = {from->n_samples, from->n_tokens, from->n_images, from->n_image_tokens,
+                          from->max_patches};
+    qvl_status rc = QVL_OK;
+    *to = *from;
+    *from = (qvl_sample_table){0};
+    QVL_TRY(qvl_world_broadcast(run->world, numbers, sizeof numbers, 0, err));
+    const size_t n = (size_t)numbers[0];
+    if (qvl_world_rank(run->world) != 0) {
+        to->n_samples = numbers[0];
+        to->n_tokens = numbers[1];
+        to->n_images = numbers[2];
+        to->n_image_tokens = numbers[3];
+        to->max_patches = numbers[4];
+        rc = qvl_alloc(&to->length, n, sizeof *to->length, "samples", err);
+        if (rc == QVL_OK)
+            rc = qvl_alloc(&to->supervised, n, sizeof *to->supervised, "samples", err);
+    }
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    QVL_TRY(qvl_world_broadcast(run->world, to->length, n * sizeof *to->length, 0, err));
+    QVL_TRY(qvl_world_broadcast(run->world, to->supervised, n * sizeof *to->supervised, 0, err));
+out:
+    return rc;
+}
+
+static qvl_status open_data(qvl_run *run, qvl_err *err)
+{
+    qvl_prepared prepared = {0};
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_prepare(&prepared, run->config, &run->model.dims, run->model.directory,
+                        run->is_check ? QVL_PREPARE_CHECK : QVL_PREPARE_FILES, run->n_threads,
+                        run->world, run->log, err));
+    qvl_world_set_phase(run->world, "checking the data");
+    if (prepared.train_path[0])
+        QVL_TRY(open_part(run, &run->train, prepared.train_path, err));
+    else
+        QVL_TRY(share_table(run, &run->train.table, &prepared.train, err));
+    if (prepared.eval_path[0])
+        QVL_TRY(open_part(run, &run->eval, prepared.eval_path, err));
+    else if (prepared.was_encoded)
+        QVL_TRY(share_table(run, &run->eval.table, &prepared.eval, err));
+out:
+    qvl_prepared_fini(&prepared);
+    return rc;
+}
+
+/* All ranks run the same program on the same configuration, model and data. */
+static qvl_status compare_ranks(qvl_run *run, qvl_err *err)
+{
+    qvl_text text = {0};
+    qvl_status rc = qvl_config_format(&text, run->config, err);
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    QVL_TRY(qvl_world_compare(run->world, "configuration", text.data, err));
+    QVL_TRY(qvl_world_compare(run->world, "model files (headers)",
+                              qvl_weight_files_sha256(run->model.files), err));
+    if (run->train.data) {
+        qvl_text_clear(&text);
+        rc = qvl_text_printf(&text, err, "%" PRId64 " samples %" PRId64 " tokens digest %s",
+                             run->train.table.n_samples, run->train.table.n_tokens,
+                             qvl_dataset_digest(run->train.data));
+        QVL_TRY(qvl_world_agree(run->world, rc, err));
+        QVL_TRY(qvl_world_compare(run->world, "data", text.data, err));
+    }
+out:
+    qvl_text_fini(&text);
+    return rc;
+}
+
+qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, qvl_world *world,
+                        qvl_log *log, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    *run = (qvl_run){.config = config, .is_check = is_check, .world = world, .log = log};
+    qvl_timer_start(&run->timer);
+    qvl_world_set_phase(world, "opening the model");
+    QVL_TRY(qvl_device_choose(&run->dev, &run->n_threads, config, world, log, err));
+    rc = qvl_model_open(&run->model, config->model_name_or_path, config->cache_dir,
+                        config->model_revision, run->dev, log, err);
+    if (rc == QVL_OK)
+        rc = choose_lora(run, err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    print_model(run);
+    qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
+    QVL_TRY(open_data(run, err));
+    QVL_TRY(compare_ranks(run, err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_DATA_PREPARATION);
+out:
+    return rc;
+}
+
+/* ---- planning ----------------------------------------------------------------------------------
+ */
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The most tokens of one rank in any step, and of any micro-batch. */
+static qvl_status scan_steps(qvl_run *run, int64_t *most_in_step, int64_t *most_in_batch,
+                             qvl_err *err)
+{
+    const qvl_sample_sizes sizes = {run->train.table.length, run->train.table.supervised};
+    qvl_status rc = QVL_OK;
+    *most_in_step = *most_in_batch = 1;
+    for (int64_t k = 0; k < qvl_sampler_steps(run->sampler); k++) {
+        qvl_step step;
+        QVL_TRY(qvl_sampler_step(run->sampler, k, &step, err));
+        qvl_step_plan_assign(run->step_plan, &step, &sizes, run->config->pack);
+        for (int r = 0; r < run->step_plan->n_ranks; r++)
+            *most_in_step = larger(*most_in_step, run->step_plan->load[r]);
+        for (int64_t b = 0; b < step.n_batches; b++) {
+            int64_t tokens = 0;
+            for (int64_t i = 0; i < step.batches[b].n; i++)
+                tokens += sizes.length[step.samples[step.batches[b].first + i]];
+            *most_in_batch = larger(*most_in_batch, tokens);
+        }
+    }
+out:
+    return rc;
+}
+
+static qvl_status plan_memory(qvl_run *run, qvl_err *err)
+{
+    const qvl_sample_table *parts[] = {&run->train.table, &run->eval.table};
+    qvl_memory_needs needs = {.longest_sample = 1,
+                              .ranks_per_host = qvl_world_local_size(run->world)};
+    int64_t in_step = 0, in_batch = 0;
+    qvl_status rc = scan_steps(run, &in_step, &in_batch, err);
+    QVL_TRY(rc);
+    for (int p = 0; p < 2; p++) {
+        for (int64_t i = 0; i < parts[p]->n_samples; i++)
+            needs.longest_sample = larger(needs.longest_sample, parts[p]->length[i]);
+        needs.max_patches = larger(needs.max_patches, parts[p]->max_patches);
+        needs.feature_bytes +=
+            (uint64_t)(parts[p]->n_image_tokens * run->model.dims.text.D) * run->dev->act_bytes;
+    }
+    needs.longest_pack = larger(run->config->pack ? in_step : in_batch, needs.longest_sample);
+    needs.step_rows = larger(in_step, needs.longest_pack);
+    QVL_TRY(qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev,
+                                 &needs, err));
+    /* Every rank must run the same plan: the one of the rank with the least memory. */
+    int64_t numbers[3] = {-run->memory.pack_tokens, -run->memory.n_kept,
+                          !run->memory.keeps_features};
+    QVL_TRY(qvl_world_max_i64(run->world, numbers, 3, err));
+    run->memory.pack_tokens = -numbers[0];
+    run->memory.n_kept = -numbers[1];
+    run->memory.keeps_features = !numbers[2];
+out:
+    return rc;
+}
+
+qvl_status qvl_run_plan(qvl_run *run, qvl_err *err)
+{
+    const qvl_config *c = run->config;
+    const int n_ranks = qvl_world_size(run->world);
+    const qvl_sampler_options options = {.n_samples = run->train.table.n_samples,
+                                         .batch = c->per_device_train_batch_size,
+                                         .n_ranks = n_ranks,
+                                         .accumulation = c->gradient_accumulation_steps,
+                                         .epochs = c->num_train_epochs,
+                                         .max_steps = c->max_steps,
+                                         .seed =
+                                             (uint64_t)(c->data_seed >= 0 ? c->data_seed : c->seed),
+                                         .is_shuffled = !c->disable_shuffling,
+                                         .is_floor = strcmp(c->steps_rule, "floor") == 0};
+    qvl_status rc = qvl_sampler_create(&run->sampler, &options, err);
+    if (rc == QVL_OK)
+        rc = qvl_step_plan_create(
+            &run->step_plan, options.batch * options.accumulation * options.n_ranks, n_ranks, err);
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    run->schedule = qvl_schedule_make(c, qvl_sampler_steps(run->sampler));
+    rc = plan_memory(run, err);
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+out:
+    return rc;
+}
+
+void qvl_run_print_plan(qvl_run *run)
+{
+    const qvl_config *c = run->config;
+    const qvl_sample_table *t = &run->train.table;
+    char tokens[32];
+    qvl_log_line(run->log,
+                 "plan  %" PRId64 " samples, %s tokens, %" PRId64 " images; %d rank%s x batch "
+                 "%" PRId64 " x accumulation %" PRId64,
+                 t->n_samples, qvl_format_count(tokens, t->n_tokens), t->n_images,
+                 qvl_world_size(run->world), qvl_world_size(run->world) > 1 ? "s" : "",
+                 c->per_device_train_batch_size, c->gradient_accumulation_steps);
+    qvl_log_line(
+        run->log,
+        "steps  %" PRId64 " in all (steps_rule %s: %" PRId64 " micro-batches a rank and "
+        "epoch give %" PRId64 " steps), %" PRId64 " of warm-up, %s",
+        qvl_sampler_steps(run->sampler), c->steps_rule, qvl_sampler_batches_per_rank(run->sampler),
+        qvl_sampler_steps_per_epoch(run->sampler), run->schedule.warmup, c->lr_scheduler_type);
+    if (run->eval.table.n_samples)
+        qvl_log_line(run->log, "evaluation  %" PRId64 " samples", run->eval.table.n_samples);
+    qvl_memory_plan_print(&run->memory, &run->model, run->log);
+}
+
+/* ---- closing -----------------------------------------------------------------------------------
+ */
+
+void qvl_run_close(qvl_run *run)
+{
+    void *const memory[] = {run->activations, run->vision_activations, run->state_memory,
+                            run->workspace};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        if (memory[i])
+            run->dev->ops->release(run->dev, memory[i], QVL_MEM_DEVICE);
+    qvl_features_destroy(run->train.features);
+    qvl_features_destroy(run->eval.features);
+    qvl_dataset_close(run->train.data);
+    qvl_dataset_close(run->eval.data);
+    qvl_sample_table_fini(&run->train.table);
+    qvl_sample_table_fini(&run->eval.table);
+    qvl_decoder_destroy(run->decoder);
+    qvl_vision_destroy(run->vision);
+    qvl_sampler_destroy(run->sampler);
+    qvl_step_plan_destroy(run->step_plan);
+    qvl_pack_fini(&run->pack);
+    qvl_plan_fini(&run->activation_slots);
+    qvl_plan_fini(&run->vision_slots);
+    qvl_plan_fini(&run->state_slots);
+    free(run->pack_buffer);
+    free(run->ids);
+    free(run->labels);
+    free(run->feature_list);
+    free(run->host_losses);
+    free(run->row_weights);
+    free(run->state.param);
+    free(run->state.exp_avg);
+    free(run->state.exp_avg_sq);
+    qvl_run_log_destroy(run->run_log);
+    qvl_lora_destroy(run->lora);
+    qvl_model_close(&run->model);
+    qvl_device_close(run->dev);
+}

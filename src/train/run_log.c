@@ -1,0 +1,313 @@
+#include "src/train/run_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/json_file.h"
+#include "io/loss_plot.h"
+#include "src/base/clock.h"
+#include "src/base/files.h"
+#include "src/base/memory.h"
+
+static const char LOG_NAME[] = "trainer_log.jsonl";
+
+qvl_status qvl_run_log_create(qvl_run_log **out, const char *output_dir, const qvl_config *config,
+                              int64_t total_steps, qvl_err *err)
+{
+    qvl_run_log *log = NULL;
+    qvl_status rc = qvl_alloc(&log, 1, sizeof *log, "log", err);
+    if (rc != QVL_OK)
+        return rc;
+    *log = (qvl_run_log){.output_dir = output_dir,
+                         .config = config,
+                         .history = json_array(),
+                         .total_steps = total_steps,
+                         .started_s = qvl_clock_s()};
+    *out = log;
+    return QVL_OK;
+}
+
+void qvl_run_log_destroy(qvl_run_log *log)
+{
+    if (!log)
+        return;
+    json_decref(log->history);
+    free(log);
+}
+
+double qvl_run_log_elapsed(const qvl_run_log *log)
+{
+    return log->elapsed_before_s + qvl_clock_s() - log->started_s;
+}
+
+/* Appends in one write, so that a line is there or not. */
+static qvl_status append_line(const qvl_run_log *log, const qvl_text *line, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_status rc = qvl_path_join(path, log->output_dir, LOG_NAME, err);
+    if (rc != QVL_OK)
+        return rc;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return qvl_fail_errno(err, errno, 1, "%s", path);
+    rc = qvl_file_write_fd(fd, line->data, line->len, path, err);
+    if (close(fd) != 0 && rc == QVL_OK)
+        rc = qvl_fail_errno(err, errno, 1, "%s", path);
+    return rc;
+}
+
+/* The keys and their order are LLaMA-Factory's; grad_norm and tokens_per_second follow them. */
+static qvl_status write_line(const qvl_run_log *log, const qvl_log_event *event,
+                             const char *loss_key, double loss, bool is_training, qvl_err *err)
+{
+    char number[40], elapsed[48], remaining[48];
+    const double done_s = qvl_run_log_elapsed(log);
+    const double here_s = qvl_clock_s() - log->started_s;
+    const int64_t here = event->step - event->first_step;
+    const double left_s =
+        here > 0 ? here_s / (double)here * (double)(log->total_steps - event->step) : 0.0;
+    qvl_text line = {0};
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_text_printf(
+        &line, err, "{\"current_steps\": %" PRId64 ", \"total_steps\": %" PRId64 ", \"%s\": %s",
+        event->step, log->total_steps, loss_key, qvl_format_double(number, loss)));
+    if (is_training)
+        QVL_TRY(qvl_text_printf(&line, err, ", \"lr\": %s",
+                                qvl_format_double(number, event->learning_rate)));
+    QVL_TRY(
+        qvl_text_printf(&line, err, ", \"epoch\": %s", qvl_format_double(number, event->epoch)));
+    QVL_TRY(qvl_text_printf(
+        &line, err, ", \"percentage\": %s, \"elapsed_time\": \"%s\", \"remaining_time\": \"%s\"",
+        qvl_format_double(number,
+                          round(1e4 * (double)event->step / (double)log->total_steps) / 100),
+        qvl_format_duration(elapsed, done_s), qvl_format_duration(remaining, left_s)));
+    if (is_training) {
+        QVL_TRY(qvl_text_printf(&line, err, ", \"grad_norm\": %s",
+                                qvl_format_double(number, event->grad_norm)));
+        QVL_TRY(
+            qvl_text_printf(&line, err, ", \"tokens_per_second\": %s",
+                            qvl_format_double(number, round(event->tokens_per_second * 10) / 10)));
+    }
+    QVL_TRY(qvl_text_puts(&line, "}\n", err));
+    QVL_TRY(append_line(log, &line, err));
+out:
+    qvl_text_fini(&line);
+    return rc;
+}
+
+static qvl_status add_entry(qvl_run_log *log, json_t *entry, qvl_err *err)
+{
+    if (!entry || json_array_append_new(log->history, entry) != 0)
+        return qvl_fail(err, QVL_EINTERNAL, "log entry could not be kept");
+    return QVL_OK;
+}
+
+qvl_status qvl_run_log_train(qvl_run_log *log, const qvl_log_event *event, qvl_err *err)
+{
+    json_t *entry = json_pack("{s:o,s:o,s:o,s:o,s:I}", "loss", qvl_json_real(event->loss),
+                              "grad_norm", qvl_json_real(event->grad_norm), "learning_rate",
+                              qvl_json_real(event->learning_rate), "epoch",
+                              qvl_json_real(event->epoch), "step", (json_int_t)event->step);
+    const qvl_status rc = add_entry(log, entry, err);
+    return rc == QVL_OK ? write_line(log, event, "loss", event->loss, true, err) : rc;
+}
+
+qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double eval_loss,
+                            double runtime_s, int64_t n_samples, int64_t n_steps, qvl_err *err)
+{
+    const double seconds = runtime_s > 0 ? runtime_s : 1e-9;
+    json_t *entry = json_pack(
+        "{s:o,s:o,s:o,s:o,s:o,s:I}", "eval_loss", qvl_json_real(eval_loss), "eval_runtime",
+        qvl_json_real(round(seconds * 1e4) / 1e4), "eval_samples_per_second",
+        qvl_json_real(round((double)n_samples / seconds * 1e3) / 1e3), "eval_steps_per_second",
+        qvl_json_real(round((double)n_steps / seconds * 1e3) / 1e3), "epoch",
+        qvl_json_real(event->epoch), "step", (json_int_t)event->step);
+    const qvl_status rc = add_entry(log, entry, err);
+    return rc == QVL_OK ? write_line(log, event, "eval_loss", eval_loss, false, err) : rc;
+}
+
+/* ---- trainer_state.json ------------------------------------------------------------------------
+ */
+
+/* Steps as transformers keeps them: below 1 a share of all steps, rounded up. */
+static json_int_t steps_of(const qvl_run_log *log, double given)
+{
+    return (json_int_t)(given < 1.0 ? ceil(given * (double)log->total_steps) : given);
+}
+
+static json_t *state_json(const qvl_run_log *log, int64_t step, double epoch)
+{
+    const qvl_config *c = log->config;
+    json_t *control =
+        json_pack("{s:{s:{s:b,s:b,s:b,s:b,s:b},s:{}}}", "TrainerControl", "args",
+                  "should_epoch_stop", 0, "should_evaluate", 0, "should_log", 0, "should_save", 1,
+                  "should_training_stop", step >= log->total_steps, "attributes");
+    json_t *state = json_pack(
+        "{s:n,s:n,s:n,s:o,s:I,s:I,s:b,s:b,s:b,s:O,s:I,s:I,s:i,s:I,s:I,s:o,s:f,s:I,s:n,s:n}",
+        "best_global_step", "best_metric", "best_model_checkpoint", "epoch", qvl_json_real(epoch),
+        "eval_steps", steps_of(log, c->eval_steps > 0 ? c->eval_steps : c->logging_steps),
+        "global_step", (json_int_t)step, "is_hyper_param_search", 0, "is_local_process_zero", 1,
+        "is_world_process_zero", 1, "log_history", log->history, "logging_steps",
+        steps_of(log, c->logging_steps), "max_steps", (json_int_t)log->total_steps,
+        "num_input_tokens_seen", 0, "num_train_epochs", (json_int_t)ceil(c->num_train_epochs),
+        "save_steps", steps_of(log, c->save_steps), "stateful_callbacks", control, "total_flos",
+        log->total_flos, "train_batch_size", (json_int_t)c->per_device_train_batch_size,
+        "trial_name", "trial_params");
+    if (state)
+        json_object_set_new(state, "qvl_elapsed_s", qvl_json_real(qvl_run_log_elapsed(log)));
+    return state;
+}
+
+static qvl_status write_json(const char *directory, const char *name, const json_t *value,
+                             int indent, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_text text = {0};
+    qvl_status rc = value ? QVL_OK : qvl_fail(err, QVL_EINTERNAL, "%s could not be made", name);
+    if (rc == QVL_OK)
+        rc = qvl_path_join(path, directory, name, err);
+    if (rc == QVL_OK)
+        rc = qvl_json_dump_indented(&text, value, indent, err);
+    if (rc == QVL_OK)
+        rc = qvl_text_puts(&text, "\n", err);
+    if (rc == QVL_OK)
+        rc = qvl_file_replace(path, text.data, text.len, err);
+    qvl_text_fini(&text);
+    return rc;
+}
+
+qvl_status qvl_run_log_save_state(const qvl_run_log *log, const char *directory, int64_t step,
+                                  double epoch, qvl_err *err)
+{
+    json_t *state = state_json(log, step, epoch);
+    const qvl_status rc = write_json(directory, "trainer_state.json", state, 2, err);
+    json_decref(state);
+    return rc;
+}
+
+/* Lines of steps that the checkpoint does not have belong to what is done again. */
+static qvl_status cut_log(const qvl_run_log *log, int64_t step, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_text old = {0}, kept = {0};
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_path_join(path, log->output_dir, LOG_NAME, err));
+    if (!qvl_file_exists(path))
+        return QVL_OK;
+    QVL_TRY(qvl_file_read(&old, path, (size_t)1 << 30, err));
+    QVL_TRY(qvl_text_puts(&kept, "", err));
+    for (char *line = old.data; *line;) {
+        const size_t n = strcspn(line, "\n");
+        int64_t current = 0;
+        if (line[n] == '\n' && sscanf(line, "{\"current_steps\": %" SCNd64, &current) == 1 &&
+            current <= step)
+            QVL_TRY(qvl_text_add(&kept, line, n + 1, err));
+        line += n + (line[n] == '\n');
+    }
+    QVL_TRY(qvl_file_replace(path, kept.data, kept.len, err));
+out:
+    qvl_text_fini(&old);
+    qvl_text_fini(&kept);
+    return rc;
+}
+
+qvl_status qvl_run_log_load_state(qvl_run_log *log, const char *directory, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    json_t *state = NULL;
+    int64_t step = 0;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_path_join(path, directory, "trainer_state.json", err));
+    QVL_TRY(qvl_json_read(&state, path, (size_t)1 << 30, err));
+    QVL_TRY(qvl_json_get_double(&log->elapsed_before_s, state, "qvl_elapsed_s", path, err));
+    QVL_TRY(qvl_json_get_i64(&step, state, "global_step", 0, INT64_MAX, path, err));
+    json_t *history = json_object_get(state, "log_history");
+    if (!json_is_array(history)) {
+        rc = qvl_fail(err, QVL_EDATA, "%s: log_history is not a list", path);
+        goto out;
+    }
+    json_decref(log->history);
+    log->history = json_incref(history);
+    QVL_TRY(cut_log(log, step, err));
+out:
+    json_decref(state);
+    return rc;
+}
+
+/* ---- the end -----------------------------------------------------------------------------------
+ */
+
+qvl_status qvl_run_log_finish(qvl_run_log *log, const qvl_final_metrics *m, qvl_err *err)
+{
+    const double seconds = m->runtime_s > 0 ? m->runtime_s : 1e-9;
+    qvl_text line = {0};
+    char number[40], elapsed[48];
+    json_t *results = json_pack(
+        "{s:o,s:o,s:o,s:o,s:o,s:o}", "epoch", qvl_json_real(m->epoch), "total_flos",
+        qvl_json_real(m->total_flos), "train_loss", qvl_json_real(m->train_loss), "train_runtime",
+        qvl_json_real(round(seconds * 1e4) / 1e4), "train_samples_per_second",
+        qvl_json_real(round(m->samples / seconds * 1e3) / 1e3), "train_steps_per_second",
+        qvl_json_real(round((double)m->steps / seconds * 1e3) / 1e3));
+    json_t *all = json_copy(results), *entry = json_copy(results);
+    qvl_status rc = write_json(log->output_dir, "train_results.json", results, 4, err);
+    QVL_TRY(rc);
+    if (!isnan(m->eval_loss))
+        json_object_set_new(all, "eval_loss", qvl_json_real(m->eval_loss));
+    QVL_TRY(write_json(log->output_dir, "all_results.json", all, 4, err));
+    json_object_set_new(entry, "step", json_integer(m->steps));
+    QVL_TRY(add_entry(log, json_incref(entry), err));
+    QVL_TRY(qvl_text_printf(&line, err,
+                            "{\"current_steps\": %" PRId64 ", \"total_steps\": %" PRId64
+                            ", \"epoch\": %s, \"percentage\": 100.0, \"elapsed_time\": \"%s\", "
+                            "\"remaining_time\": \"0:00:00\"}\n",
+                            m->steps, log->total_steps, qvl_format_double(number, m->epoch),
+                            qvl_format_duration(elapsed, qvl_run_log_elapsed(log))));
+    QVL_TRY(append_line(log, &line, err));
+out:
+    qvl_text_fini(&line);
+    json_decref(results);
+    json_decref(all);
+    json_decref(entry);
+    return rc;
+}
+
+static qvl_status plot_key(const qvl_run_log *log, const char *key, const char *file,
+                           const char *y_label, qvl_err *err)
+{
+    const size_t n = json_array_size(log->history);
+    double *steps = NULL, *values = NULL;
+    char path[QVL_PATH_BYTES], title[QVL_PATH_BYTES];
+    json_t *entry;
+    size_t i, count = 0;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_alloc(&steps, n, sizeof *steps, "plot", err));
+    QVL_TRY(qvl_alloc(&values, n, sizeof *values, "plot", err));
+    json_array_foreach(log->history, i, entry)
+    {
+        const json_t *value = json_object_get(entry, key);
+        if (!json_is_number(value))
+            continue;
+        steps[count] = json_number_value(json_object_get(entry, "step"));
+        values[count++] = json_number_value(value);
+    }
+    QVL_TRY(qvl_path_join(path, log->output_dir, file, err));
+    snprintf(title, sizeof title, "training %s of %.3900s", key, log->output_dir);
+    QVL_TRY(qvl_loss_plot(path, title, y_label, steps, values, count, err));
+out:
+    free(steps);
+    free(values);
+    return rc;
+}
+
+qvl_status qvl_run_log_plot(const qvl_run_log *log, qvl_err *err)
+{
+    const qvl_status rc = plot_key(log, "loss", "training_loss.png", "loss", err);
+    return rc == QVL_OK ? plot_key(log, "eval_loss", "training_eval_loss.png", "eval_loss", err)
+                        : rc;
+}

@@ -1,0 +1,69 @@
+/* What a run remembers of itself: the log history, and the files that show it (REFERENCE 8.8 to
+ * 8.10): trainer_log.jsonl, trainer_state.json, train_results.json, all_results.json and the plots.
+ * On rank 0 only. */
+#ifndef QVL_SRC_TRAIN_RUN_LOG_H
+#define QVL_SRC_TRAIN_RUN_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "src/base/status.h"
+#include "src/config/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qvl_run_log {
+    const char *output_dir;   /* borrowed */
+    const qvl_config *config; /* borrowed */
+    json_t *history;          /* log_history */
+    int64_t total_steps;
+    double total_flos;       /* so far */
+    double elapsed_before_s; /* of runs that this one goes on from */
+    double started_s;
+} qvl_run_log;
+
+/* Everything of one logging event. */
+typedef struct qvl_log_event {
+    int64_t step; /* steps done */
+    double epoch, loss, grad_norm, learning_rate, tokens_per_second;
+    int64_t first_step; /* of this process, for the time that remains */
+} qvl_log_event;
+
+qvl_status qvl_run_log_create(qvl_run_log **out, const char *output_dir, const qvl_config *config,
+                              int64_t total_steps, qvl_err *err);
+void qvl_run_log_destroy(qvl_run_log *log); /* NULL is fine */
+
+double qvl_run_log_elapsed(const qvl_run_log *log);
+
+/* A training entry: into the history and as a line of trainer_log.jsonl. */
+qvl_status qvl_run_log_train(qvl_run_log *log, const qvl_log_event *event, qvl_err *err);
+/* An evaluation entry. */
+qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double eval_loss,
+                            double runtime_s, int64_t n_samples, int64_t n_steps, qvl_err *err);
+
+/* Writes trainer_state.json into directory. */
+qvl_status qvl_run_log_save_state(const qvl_run_log *log, const char *directory, int64_t step,
+                                  double epoch, qvl_err *err);
+/* Reads it back, and cuts trainer_log.jsonl to the lines up to its step. */
+qvl_status qvl_run_log_load_state(qvl_run_log *log, const char *directory, qvl_err *err);
+
+typedef struct qvl_final_metrics {
+    double epoch, train_loss, runtime_s, samples, total_flos;
+    int64_t steps;
+    double eval_loss; /* NaN: none */
+} qvl_final_metrics;
+
+/* train_results.json, all_results.json (merged), the last entry of the history. */
+qvl_status qvl_run_log_finish(qvl_run_log *log, const qvl_final_metrics *metrics, qvl_err *err);
+
+/* training_loss.png, and training_eval_loss.png when there are evaluations. */
+qvl_status qvl_run_log_plot(const qvl_run_log *log, qvl_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,182 @@
+/* One optimiser step: the rank's samples as packs, forward and backward, the sum over ranks, AdamW.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "src/base/dropout_mask.h"
+#include "src/train/run.h"
+
+qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number, float weight,
+                               qvl_err *err)
+{
+    const int32_t *images = NULL;
+    int32_t grids[3 * 256];
+    qvl_status rc = QVL_OK;
+    const int64_t n_images = qvl_dataset_sample_images(part->data, number, &images);
+    if (n_images > 256)
+        return qvl_fail(err, QVL_EDATA, "sample %" PRId64 ": %" PRId64 " images, at most 256",
+                        number, n_images);
+    QVL_TRY(qvl_dataset_read_sample(part->data, number, run->ids, run->labels, err));
+    for (int64_t i = 0; i < n_images; i++) {
+        memcpy(grids + 3 * i, qvl_dataset_grid(part->data, images[i]), 3 * sizeof *grids);
+        QVL_TRY(qvl_features_get(part->features, images[i], &run->feature_list[i], err));
+    }
+    QVL_TRY(qvl_pack_add(&run->pack,
+                         &(qvl_sample_view){.ids = run->ids,
+                                            .labels = run->labels,
+                                            .n = qvl_dataset_length(part->data, number),
+                                            .grids = grids,
+                                            .features = run->feature_list,
+                                            .n_images = n_images,
+                                            .number = number},
+                         weight, &run->model.dims, err));
+out:
+    return rc;
+}
+
+/* Runs the pack and empties it; *rows counts the supervised rows of the step so far. */
+static qvl_status run_pack(qvl_run *run, int64_t k, int64_t *rows, qvl_err *err)
+{
+    qvl_pack *pack = &run->pack;
+    const double drop_prob = run->lora_options.dropout;
+    const qvl_decoder_dropout dropout = {.threshold = qvl_dropout_threshold(drop_prob),
+                                         .seed = (uint32_t)run->config->seed,
+                                         .step = (uint32_t)k};
+    qvl_status rc = QVL_OK;
+    if (pack->T == 0)
+        return QVL_OK;
+    qvl_pack_finish(pack);
+    qvl_timer_lap(&run->timer, QVL_PHASE_SAMPLES);
+    QVL_TRY(qvl_decoder_forward(run->decoder, pack, drop_prob > 0 ? &dropout : NULL, err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_FORWARD);
+    QVL_TRY(qvl_decoder_loss(run->decoder, run->row_loss + *rows, true, err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_LOSS);
+    QVL_TRY(qvl_decoder_backward(run->decoder, err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_BACKWARD);
+    memcpy(run->row_weights + *rows, pack->weights, (size_t)pack->n_rows * sizeof *pack->weights);
+    *rows += pack->n_rows;
+    qvl_pack_clear(pack);
+    if (run->train.features)
+        qvl_features_forget(run->train.features);
+out:
+    return rc;
+}
+
+/* This rank's samples of the step: as few packs as hold them, or a pack a micro-batch. */
+static qvl_status run_samples(qvl_run *run, const qvl_step *step, int64_t k, int64_t *rows,
+                              qvl_err *err)
+{
+    const qvl_step_plan *plan = run->step_plan;
+    const int rank = qvl_world_rank(run->world);
+    int64_t batch = -1;
+    qvl_status rc = QVL_OK;
+    qvl_pack_clear(&run->pack);
+    for (int64_t i = 0; i < step->n_samples; i++) {
+        const int64_t number = step->samples[i];
+        if (plan->rank[i] != rank)
+            continue;
+        const bool is_full =
+            run->pack.T + run->train.table.length[number] > run->memory.pack_tokens;
+        const bool is_new_batch = !run->config->pack && plan->batch[i] != batch;
+        if (is_full || is_new_batch)
+            QVL_TRY(run_pack(run, k, rows, err));
+        batch = plan->batch[i];
+        QVL_TRY(qvl_run_pack_sample(run, &run->train, number, plan->weight[i], err));
+    }
+    QVL_TRY(run_pack(run, k, rows, err));
+out:
+    return rc;
+}
+
+static qvl_status update(qvl_run *run, int64_t k, double rate, qvl_err *err)
+{
+    const qvl_config *c = run->config;
+    const int64_t n = qvl_lora_parameters(run->lora);
+    const qvl_ops *ops = run->dev->ops;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(ops->sum_squares(
+        run->dev, &(qvl_sum_squares_args){.out = run->sum_squares, .x = run->buffers.grad, .n = n},
+        err));
+    QVL_TRY(ops->adamw(run->dev,
+                       &(qvl_adamw_args){.param = run->buffers.param,
+                                         .grad = run->buffers.grad,
+                                         .exp_avg = run->buffers.exp_avg,
+                                         .exp_avg_sq = run->buffers.exp_avg_sq,
+                                         .grad_sum_squares = run->sum_squares,
+                                         .n = n,
+                                         .lr = rate,
+                                         .beta1 = c->adam_beta1,
+                                         .beta2 = c->adam_beta2,
+                                         .eps = c->adam_epsilon,
+                                         .weight_decay = c->weight_decay,
+                                         .max_grad_norm = c->max_grad_norm,
+                                         .bias1 = 1.0 - pow(c->adam_beta1, (double)(k + 1)),
+                                         .bias2 = 1.0 - pow(c->adam_beta2, (double)(k + 1))},
+                       err));
+out:
+    return rc;
+}
+
+/* Losses and norm come to the host once a step, after everything was queued. */
+static qvl_status read_results(qvl_run *run, int64_t rows, double *loss, double *grad_norm,
+                               qvl_err *err)
+{
+    const qvl_ops *ops = run->dev->ops;
+    float sum_squares = 0.0f;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(ops->download(run->dev, run->host_losses, run->row_loss, (size_t)rows * sizeof(float),
+                          QVL_LANE_COMPUTE, err));
+    QVL_TRY(ops->download(run->dev, &sum_squares, run->sum_squares, sizeof sum_squares,
+                          QVL_LANE_COMPUTE, err));
+    QVL_TRY(ops->wait(run->dev, QVL_LANE_COMPUTE, err));
+    *loss = 0.0;
+    for (int64_t i = 0; i < rows; i++)
+        *loss += (double)run->row_weights[i] * (double)run->host_losses[i];
+    *grad_norm = sqrt((double)sum_squares);
+out:
+    return rc;
+}
+
+/* Guards of host arenas; nothing in builds without them. */
+static qvl_status check_guards(qvl_run *run, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    if (strcmp(run->dev->ops->name, "cpu") != 0)
+        return QVL_OK;
+    rc = qvl_plan_check_guards(&run->activation_slots, run->activations, err);
+    return rc == QVL_OK ? qvl_plan_check_guards(&run->state_slots, run->state_memory, err) : rc;
+}
+
+qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *err)
+{
+    const qvl_sample_sizes sizes = {run->train.table.length, run->train.table.supervised};
+    const bool is_token_mean = strcmp(run->config->loss_reduction, "token_mean") == 0;
+    qvl_step step;
+    int64_t rows = 0;
+    qvl_status rc = qvl_sampler_step(run->sampler, k, &step, err);
+    QVL_TRY(rc);
+    qvl_step_plan_assign(run->step_plan, &step, &sizes, run->config->pack);
+    qvl_step_plan_weigh(run->step_plan, &step, &sizes,
+                        is_token_mean ? QVL_TOKEN_MEAN : QVL_MICRO_BATCH_MEAN);
+    *out = (qvl_step_result){.rate = qvl_schedule_rate(&run->schedule, k), .epoch = step.epoch};
+    for (int r = 0; r < run->step_plan->n_ranks; r++)
+        out->tokens += run->step_plan->load[r];
+    rc = run_samples(run, &step, k, &rows, err);
+    if (rc == QVL_OK)
+        rc = check_guards(run, err);
+    qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_WAITING);
+    QVL_TRY(qvl_world_sum_f32(run->world, run->buffers.grad, qvl_lora_parameters(run->lora), err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
+    rc = update(run, k, out->rate, err);
+    if (rc == QVL_OK)
+        rc = read_results(run, rows, &out->loss, &out->grad_norm, err);
+    qvl_timer_lap(&run->timer, QVL_PHASE_OPTIMISER);
+    QVL_TRY(rc);
+    QVL_TRY(qvl_world_sum_f64(run->world, &out->loss, 1, err));
+    qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
+out:
+    return rc;
+}

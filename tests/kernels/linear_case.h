@@ -1,0 +1,44 @@
+/* A fused linear with adapters and dropout, on the device and for the reference. */
+#ifndef QVL_TESTS_KERNELS_LINEAR_CASE_H
+#define QVL_TESTS_KERNELS_LINEAR_CASE_H
+
+#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/ref/ref_linear.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qvl_linear_shape {
+    int64_t T, in;
+    int64_t parts[QVL_MAX_FUSED]; /* outputs of each part, 0 ends the list */
+    unsigned adapted;             /* bit p: part p has an adapter */
+    int64_t rank;
+    double drop_prob; /* 0: dropout is NULL */
+    bool has_bias;
+} qvl_linear_shape;
+
+typedef struct qvl_linear_case {
+    qvl_linear linear;   /* device pointers */
+    qvl_ref_linear ref;  /* host pointers */
+    qvl_dropout dropout; /* device pointers */
+    qvl_dropout ref_dropout;
+    bool drops;
+    int64_t T, u_width;
+    const double *x; /* [T, in] */
+    void *x_device;
+} qvl_linear_case;
+
+/* A line for qvl_kt_begin. */
+const char *qvl_linear_shape_text(char buffer[120], const qvl_linear_shape *shape);
+
+/* Fills the open case's buffers: x, weight, bias, a0 b0 .., sample, token; with_gradients also da0
+ * db0 .., which hold random values before the run. Widths are rounded up to the device's alignment.
+ * Base and adapters contribute about equally. Sets the workspace to exactly this size. */
+void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
+                          bool with_gradients);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
