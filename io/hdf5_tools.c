@@ -227,8 +227,8 @@ qvl_status qvl_h5_read_array(hid_t file, const char *name, hid_t type, void *val
     if (space < 0 || H5Sget_simple_extent_npoints(space) != count)
         rc = qvl_fail(err, QVL_EDATA, "%s: /%s has %lld elements, expected %" PRId64, path, name,
                       space < 0 ? 0 : (long long)H5Sget_simple_extent_npoints(space), count);
-    else
-        rc = qvl_h5_read_range(dataset, type, values, 0, (uint64_t)count, name, path, err);
+    else if (count && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
+        rc = qvl_h5_fail(err, QVL_EDATA, "%s: /%s", path, name);
     if (space >= 0)
         H5Sclose(space);
     H5Dclose(dataset);

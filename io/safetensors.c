@@ -16,8 +16,6 @@
 #include "src/base/sha256.h"
 #include "src/base/text.h"
 
-static const uint64_t HEADER_LIMIT = 100000000; /* the reference reader's */
-
 static const struct {
     const char *name;
     unsigned bits;
@@ -42,6 +40,11 @@ struct qvl_safetensors {
 const char *qvl_tensor_type_name(qvl_tensor_type type)
 {
     return TYPES[type].name;
+}
+
+unsigned qvl_tensor_type_bits(qvl_tensor_type type)
+{
+    return TYPES[type].bits;
 }
 
 const char *qvl_safetensors_path(const qvl_safetensors *file)
@@ -181,11 +184,11 @@ static qvl_status parse_header(qvl_safetensors *file, qvl_err *err)
                         file->path);
     for (int i = 7; i >= 0; i--)
         n = n << 8 | file->map[i];
-    if (n > HEADER_LIMIT)
+    if (n > QVL_SAFETENSORS_HEADER_LIMIT)
         return qvl_fail(err, QVL_EDATA,
-                        "%s: header of %" PRIu64 " bytes is over the limit of %" PRIu64
-                        "; not a safetensors file?",
-                        file->path, n, HEADER_LIMIT);
+                        "%s: header of %" PRIu64 " bytes is over the limit of %d; not a "
+                        "safetensors file?",
+                        file->path, n, QVL_SAFETENSORS_HEADER_LIMIT);
     if (n + 8 > file->map_bytes)
         return qvl_fail(err, QVL_EDATA,
                         "%s: header of %" PRIu64 " bytes does not fit in a file of %zu bytes "

@@ -18,7 +18,10 @@
 extern "C" {
 #endif
 
-enum { QVL_TENSOR_MAX_DIMS = 8 };
+enum {
+    QVL_TENSOR_MAX_DIMS = 8,
+    QVL_SAFETENSORS_HEADER_LIMIT = 100000000 /* bytes; the reference reader's */
+};
 
 /* In the format's own order, which the writer sorts by. */
 typedef enum qvl_tensor_type {
@@ -73,6 +76,7 @@ const char *qvl_safetensors_header_sha256(const qvl_safetensors *file);
 void qvl_safetensors_release(const qvl_safetensors *file, const qvl_tensor *tensor);
 
 const char *qvl_tensor_type_name(qvl_tensor_type type);
+unsigned qvl_tensor_type_bits(qvl_tensor_type type); /* of one element */
 int64_t qvl_tensor_elements(const qvl_tensor *tensor);
 /* F32, BF16 and F16 as a device element type; false for the others. */
 bool qvl_tensor_float_type(const qvl_tensor *tensor, qvl_dtype *out);

@@ -33,27 +33,6 @@ static qvl_status add_json_string(qvl_text *text, const char *string, qvl_err *e
     return rc;
 }
 
-static unsigned bits_of(qvl_tensor_type type)
-{
-    switch (type) {
-    case QVL_TENSOR_F32:
-    case QVL_TENSOR_I32:
-    case QVL_TENSOR_U32:
-        return 32;
-    case QVL_TENSOR_BF16:
-    case QVL_TENSOR_F16:
-    case QVL_TENSOR_I16:
-    case QVL_TENSOR_U16:
-        return 16;
-    case QVL_TENSOR_F64:
-    case QVL_TENSOR_I64:
-    case QVL_TENSOR_U64:
-        return 64;
-    default:
-        return 8;
-    }
-}
-
 static qvl_status format_header(qvl_text *header, qvl_tensor *sorted, size_t count, qvl_err *err)
 {
     uint64_t offset = 0;
@@ -62,7 +41,8 @@ static qvl_status format_header(qvl_text *header, qvl_tensor *sorted, size_t cou
     QVL_TRY(qvl_text_puts(header, "{\"__metadata__\":{\"format\":\"pt\"}", err));
     for (size_t i = 0; i < count; i++) {
         qvl_tensor *tensor = &sorted[i];
-        tensor->n_bytes = (uint64_t)qvl_tensor_elements(tensor) * bits_of(tensor->type) / 8;
+        tensor->n_bytes =
+            (uint64_t)qvl_tensor_elements(tensor) * qvl_tensor_type_bits(tensor->type) / 8;
         qvl_tensor_format_shape(shape, tensor->shape, tensor->n_dims);
         size_t kept = 0;
         for (const char *c = shape; *c; c++) /* compact: no spaces */
@@ -80,6 +60,9 @@ static qvl_status format_header(qvl_text *header, qvl_tensor *sorted, size_t cou
     QVL_TRY(qvl_text_puts(header, "}", err));
     while (header->len % 8)
         QVL_TRY(qvl_text_puts(header, " ", err));
+    if (header->len > QVL_SAFETENSORS_HEADER_LIMIT)
+        rc = qvl_fail(err, QVL_EINTERNAL, "safetensors header of %zu bytes, no reader takes it",
+                      header->len);
 out:
     return rc;
 }

@@ -8,11 +8,12 @@
 
 #include "src/base/memory.h"
 
-enum { TEXT_LIMIT = 1 << 20, DEPTH_LIMIT = 16 };
+enum { TEXT_LIMIT = 1 << 20, DEPTH_LIMIT = 16, KEY_LIMIT = 4096 };
 
 typedef struct reader {
     yaml_parser_t parser;
-    const char *name;
+    const char *text, *name;
+    size_t n_bytes;
     qvl_err *err;
 } reader;
 
@@ -33,12 +34,27 @@ void qvl_yaml_free(qvl_yaml_node *root)
     free(root);
 }
 
+/* Bytes that are no text (bad UTF-8, control characters) are found ahead of the parser, which then
+ * knows their offset but no line. */
+static size_t problem_line(const reader *in)
+{
+    const yaml_parser_t *p = &in->parser;
+    size_t line = 1;
+    if (p->error != YAML_READER_ERROR)
+        return p->problem_mark.line + 1;
+    for (size_t i = 0; i < p->problem_offset && i < in->n_bytes; i++)
+        line += in->text[i] == '\n';
+    return line;
+}
+
 static qvl_status next_event(reader *in, yaml_event_t *event)
 {
     if (yaml_parser_parse(&in->parser, event))
         return QVL_OK;
     const yaml_parser_t *p = &in->parser;
-    return qvl_fail(in->err, QVL_ECONFIG, "%s:%zu: %s%s%s", in->name, p->problem_mark.line + 1,
+    if (p->error == YAML_MEMORY_ERROR)
+        return qvl_fail_memory(in->err, in->n_bytes, in->name);
+    return qvl_fail(in->err, QVL_ECONFIG, "%s:%zu: %s%s%s", in->name, problem_line(in),
                     p->context ? p->context : "", p->context ? ": " : "",
                     p->problem ? p->problem : "not YAML");
 }
@@ -90,6 +106,9 @@ static qvl_status read_key(reader *in, qvl_yaml_node *map, qvl_yaml_node **out,
     const int line = (int)event->start_mark.line + 1;
     if (event->type != YAML_SCALAR_EVENT)
         return qvl_fail(in->err, QVL_ECONFIG, "%s:%d: a key must be a word", in->name, line);
+    if (map->n_children >= KEY_LIMIT) /* each is compared with all before it */
+        return qvl_fail(in->err, QVL_ECONFIG, "%s:%d: more than %d keys", in->name, line,
+                        KEY_LIMIT);
     for (size_t i = 0; i < map->n_children; i++)
         if (strcmp(map->children[i].key, (const char *)event->data.scalar.value) == 0)
             return qvl_fail(in->err, QVL_ECONFIG,
@@ -184,7 +203,7 @@ static qvl_status read_document(reader *in, qvl_yaml_node *root)
 qvl_status qvl_yaml_parse(qvl_yaml_node **out, const char *text, size_t n_bytes, const char *name,
                           qvl_err *err)
 {
-    reader in = {.name = name, .err = err};
+    reader in = {.text = text, .name = name, .n_bytes = n_bytes, .err = err};
     qvl_yaml_node *root = NULL;
     if (n_bytes > TEXT_LIMIT)
         return qvl_fail(err, QVL_ECONFIG, "%s: %zu bytes, a configuration has at most %d", name,

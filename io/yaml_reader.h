@@ -1,7 +1,7 @@
 /* Reads a YAML (or JSON) mapping into a tree with line numbers.
  *
- * Bounded: 1 MiB of text, depth 16, one document, no aliases, no duplicated keys. Scalars stay
- * text; whoever knows the key's type interprets them.
+ * Bounded: 1 MiB of text, depth 16, 4096 keys a mapping, one document, no aliases, no duplicated
+ * keys. Scalars stay text; whoever knows the key's type interprets them.
  */
 #ifndef QVL_IO_YAML_READER_H
 #define QVL_IO_YAML_READER_H

@@ -143,6 +143,30 @@ bool qvl_parse_double(const char *text, double *out)
     return true;
 }
 
+/* One more in the last digit of "1.23e-45". False when that carries through all digits. */
+static bool next_decimal(char *digits)
+{
+    for (char *c = strchr(digits, 'e') - 1; c >= digits && *c != '-'; c--) {
+        if (*c == '.')
+            continue;
+        if (*c != '9') {
+            ++*c;
+            return true;
+        }
+        *c = '0';
+    }
+    return false;
+}
+
+/* Whether precision digits are enough for value; digits then reads back as value. They are those
+ * nearest to it, or the next further from zero: below a power of two doubles lie closer together
+ * than above, and so only the one above may read back. */
+static bool fits_precision(char digits[40], int precision, double value)
+{
+    snprintf(digits, 40, "%.*e", precision - 1, value);
+    return strtod(digits, NULL) == value || (next_decimal(digits) && strtod(digits, NULL) == value);
+}
+
 const char *qvl_format_double(char buffer[40], double value)
 {
     char digits[40];
@@ -151,12 +175,10 @@ const char *qvl_format_double(char buffer[40], double value)
         return buffer;
     }
     int precision = 1;
-    for (; precision < 17; precision++) {
-        snprintf(digits, sizeof digits, "%.*e", precision - 1, value);
-        if (strtod(digits, NULL) == value)
-            break;
-    }
-    snprintf(digits, sizeof digits, "%.*e", precision - 1, value);
+    while (precision < 17 && !fits_precision(digits, precision, value))
+        precision++;
+    if (precision == 17)
+        snprintf(digits, sizeof digits, "%.16e", value);
     const int exponent = atoi(strchr(digits, 'e') + 1);
     if (value != 0.0 && (exponent < -4 || exponent >= 16)) {
         snprintf(buffer, 40, "%s", digits);

@@ -116,7 +116,7 @@ int main(int argc, char **argv)
     else if (what == SHOW_HELP)
         fputs(HELP, stdout);
     else
-        printf("qvl_demo %s (%s, %s)\n", QVL_VERSION, QVL_GIT_REVISION, QVL_BUILD_TYPE);
+        printf("qvl_demo %s (%s, %s build)\n", QVL_VERSION, QVL_GIT_REVISION, QVL_BUILD_TYPE);
     qvl_text_fini(&report);
     if (fflush(stdout) != 0 && rc == QVL_OK)
         rc = QVL_EIO;

@@ -11,9 +11,46 @@ static const void *member_of(const qvl_config *config, const qvl_option *option)
     return (const char *)config + option->offset;
 }
 
-/* Single quotes, so that every text reads back as it is. */
+/* The code point at *text, which is UTF-8 because it came from YAML; *text moves past it. */
+static uint32_t next_code_point(const char **text)
+{
+    const unsigned char first = (unsigned char)*(*text)++;
+    const int n_more = first < 0xc0 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+    uint32_t code = n_more == 0 ? first : first & (0x3fu >> n_more);
+    for (int i = 0; i < n_more && **text; i++)
+        code = code << 6 | ((unsigned char)*(*text)++ & 0x3fu);
+    return code;
+}
+
+/* What single quotes would fold (line ends), and what the reader takes only as an escape. */
+static bool needs_escape(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 ||
+           code == 0xfeff || code == 0xfffe || code == 0xffff;
+}
+
+static qvl_status format_escaped(qvl_text *out, const char *text, qvl_err *err)
+{
+    qvl_status rc = qvl_text_puts(out, "\"", err);
+    while (rc == QVL_OK && *text) {
+        const char *begin = text;
+        const uint32_t code = next_code_point(&text);
+        if (code == '"' || code == '\\')
+            rc = qvl_text_printf(out, err, "\\%c", (int)code);
+        else if (needs_escape(code))
+            rc = qvl_text_printf(out, err, "\\u%04" PRIx32, code);
+        else
+            rc = qvl_text_add(out, begin, (size_t)(text - begin), err);
+    }
+    return rc == QVL_OK ? qvl_text_puts(out, "\"", err) : rc;
+}
+
+/* Quoted, so that every text reads back as it is. */
 static qvl_status format_text(qvl_text *out, const char *text, qvl_err *err)
 {
+    for (const char *at = text; *at;)
+        if (needs_escape(next_code_point(&at)))
+            return format_escaped(out, text, err);
     qvl_status rc = qvl_text_puts(out, "'", err);
     for (; rc == QVL_OK && *text; text++)
         rc = *text == '\'' ? qvl_text_puts(out, "''", err) : qvl_text_add(out, text, 1, err);
@@ -97,6 +134,8 @@ static const char *type_name(const qvl_option *option)
         return "mapping";
     case QVL_OPTION_TEXT:
         return option->choices ? option->choices : "text";
+    case QVL_OPTION_LIST:
+        return "comma-separated list";
     default:
         return option->role == QVL_OPTION_FIXED ? option->choices : "any";
     }
@@ -135,8 +174,9 @@ static qvl_status markdown_row(qvl_text *out, const qvl_option *option, qvl_err 
     QVL_TRY(add_cell(out, type_name(option), err));
     if (option->role == QVL_OPTION_USED &&
         (option->type == QVL_OPTION_INT || option->type == QVL_OPTION_FLOAT))
-        QVL_TRY(qvl_text_printf(out, err, ", %s to %s", qvl_format_double(low, option->min),
-                                qvl_format_double(high, option->max)));
+        QVL_TRY(qvl_text_printf(out, err, ", %s to %s",
+                                qvl_option_format_limit(low, option, option->min),
+                                qvl_option_format_limit(high, option, option->max)));
     QVL_TRY(
         qvl_text_printf(out, err, " | %s | ", option->default_text ? option->default_text : ""));
     QVL_TRY(add_cell(out, EFFECT[option->role], err));

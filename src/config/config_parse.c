@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "io/yaml_reader.h"
 #include "src/base/memory.h"
@@ -52,15 +53,39 @@ static bool is_choice(const char *choices, const char *text)
     }
 }
 
-/* A list becomes "a,b"; spaces around the parts of a scalar "a, b" go. */
+/* Appends the words of "a , b" as "a,b". */
+static qvl_status add_words(qvl_text *out, const char *text, qvl_err *err)
+{
+    for (;;) {
+        text += strspn(text, " ");
+        const size_t length = strcspn(text, ",");
+        size_t n = length;
+        while (n && text[n - 1] == ' ')
+            n--;
+        const qvl_status rc =
+            qvl_text_printf(out, err, "%.*s%s", (int)n, text, text[length] ? "," : "");
+        if (rc != QVL_OK || !text[length])
+            return rc;
+        text += length + 1;
+    }
+}
+
+/* A list of words becomes "a,b", and so does the scalar "a, b". */
 static qvl_status join_list(qvl_text *out, const qvl_yaml_node *node, const char *where,
                             qvl_err *err)
 {
     qvl_status rc = qvl_text_puts(out, "", err);
+    if (node->kind == QVL_YAML_SCALAR)
+        return rc == QVL_OK ? add_words(out, node->text, err) : rc;
     for (size_t i = 0; rc == QVL_OK && i < node->n_children; i++) {
-        if (node->children[i].kind != QVL_YAML_SCALAR)
+        const qvl_yaml_node *child = &node->children[i];
+        if (node->kind != QVL_YAML_LIST || child->kind != QVL_YAML_SCALAR ||
+            qvl_yaml_is_null(child))
             return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a list of words", where, node->key);
-        rc = qvl_text_printf(out, err, "%s%s", i ? "," : "", node->children[i].text);
+        if (i)
+            rc = qvl_text_puts(out, ",", err);
+        if (rc == QVL_OK)
+            rc = add_words(out, child->text, err);
     }
     return rc;
 }
@@ -69,26 +94,21 @@ static qvl_status set_number(qvl_config *config, const qvl_option *option,
                              const qvl_yaml_node *node, const char *where, qvl_err *err)
 {
     double value = 0.0;
-    int64_t whole = 0;
     char low[40], high[40];
     const bool is_int = option->type == QVL_OPTION_INT;
     const char *kind = is_int ? "a whole number" : "a number";
     if (node->kind != QVL_YAML_SCALAR)
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected %s", where, option->key, kind);
-    bool parsed = qvl_parse_double(node->text, &value);
-    if (parsed && is_int) { /* 1e3 and 8.0 are whole too, as OmegaConf reads them */
-        parsed = value == floor(value) && fabs(value) < 9e15;
-        whole = parsed ? (int64_t)value : 0;
-    }
-    if (!parsed)
+    const bool is_number = qvl_parse_double(node->text, &value);
+    if (!is_number || (is_int && value != floor(value))) /* 1e3 and 8.0 are whole */
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not %s", where, option->key, node->text,
                         kind);
     if (value < option->min || value > option->max)
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: %s is out of range, expected %s to %s", where,
-                        option->key, node->text, qvl_format_double(low, option->min),
-                        qvl_format_double(high, option->max));
+                        option->key, node->text, qvl_option_format_limit(low, option, option->min),
+                        qvl_option_format_limit(high, option, option->max));
     if (is_int)
-        *(int64_t *)member_of(config, option) = whole;
+        *(int64_t *)member_of(config, option) = (int64_t)value;
     else
         *(double *)member_of(config, option) = value;
     return QVL_OK;
@@ -103,7 +123,7 @@ static qvl_status set_null(qvl_config *config, const qvl_option *option, const c
         config->max_grad_norm = 0.0;
         return QVL_OK;
     }
-    if (!may_be_null && option->type != QVL_OPTION_TEXT)
+    if (!may_be_null && option->type != QVL_OPTION_TEXT && option->type != QVL_OPTION_LIST)
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: has no value; its default is %s", where,
                         option->key, option->default_text);
     switch (option->type) {
@@ -114,8 +134,10 @@ static qvl_status set_null(qvl_config *config, const qvl_option *option, const c
         *(double *)member_of(config, option) = -1.0;
         return QVL_OK;
     case QVL_OPTION_TEXT:
+    case QVL_OPTION_LIST:
         return set_text(config, option, may_be_null ? NULL : option->default_text, err);
-    default:
+    default: /* lr_scheduler_kwargs */
+        config->lr_num_cycles = config->lr_end = config->lr_power = NAN;
         return QVL_OK;
     }
 }
@@ -145,47 +167,68 @@ static qvl_status set_scheduler_kwargs(qvl_config *config, const qvl_yaml_node *
     return QVL_OK;
 }
 
-static qvl_status set_used(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
+static qvl_status set_bool(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
+                           const char *where, qvl_err *err)
+{
+    bool flag = false;
+    if (!qvl_yaml_as_bool(node, &flag))
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not true or false%s", where, option->key,
+                        node->kind == QVL_YAML_SCALAR ? node->text : "a structure",
+                        node->is_quoted ? "; write it without quotes" : "");
+    *(bool *)member_of(config, option) = flag;
+    return QVL_OK;
+}
+
+static qvl_status set_list(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
                            const char *where, qvl_err *err)
 {
     qvl_text joined = {0};
+    qvl_status rc = join_list(&joined, node, where, err);
+    if (rc == QVL_OK)
+        rc = set_text(config, option, joined.data, err);
+    qvl_text_fini(&joined);
+    return rc;
+}
+
+/* A text, or one of the option's choices. "no" and "true" are words here, whatever YAML 1.1 makes
+ * of them. */
+static qvl_status set_word(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
+                           const char *where, qvl_err *err)
+{
     bool flag = false;
-    qvl_status rc = QVL_OK;
+    if (node->kind != QVL_YAML_SCALAR)
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a text, found a %s", where, option->key,
+                        node->kind == QVL_YAML_MAP ? "mapping" : "list");
+    const char *text = node->text;
+    if (option->choices && qvl_yaml_as_bool(node, &flag) && !is_choice(option->choices, text))
+        text = flag ? "true" : is_choice(option->choices, "no") ? "no" : "false";
+    if (option->choices && !is_choice(option->choices, text))
+        return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not one of %s", where, option->key, text,
+                        option->choices);
+    /* Its text is a path, but for the words that ask for the newest checkpoint, or none. */
+    if (strcmp(option->key, "resume_from_checkpoint") == 0 && qvl_yaml_as_bool(node, &flag))
+        text = flag ? "true" : "false";
+    return set_text(config, option, text, err);
+}
+
+static qvl_status set_used(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
+                           const char *where, qvl_err *err)
+{
     if (qvl_yaml_is_null(node))
         return set_null(config, option, where, err);
     switch (option->type) {
     case QVL_OPTION_BOOL:
-        if (!qvl_yaml_as_bool(node, &flag))
-            return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not true or false", where,
-                            option->key,
-                            node->kind == QVL_YAML_SCALAR ? node->text : "a structure");
-        *(bool *)member_of(config, option) = flag;
-        return QVL_OK;
+        return set_bool(config, option, node, where, err);
     case QVL_OPTION_INT:
     case QVL_OPTION_FLOAT:
         return set_number(config, option, node, where, err);
     case QVL_OPTION_MAP:
         return set_scheduler_kwargs(config, node, where, err);
+    case QVL_OPTION_LIST:
+        return set_list(config, option, node, where, err);
     default:
-        break;
+        return set_word(config, option, node, where, err);
     }
-    if (node->kind == QVL_YAML_MAP)
-        return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a word, found a mapping", where,
-                        option->key);
-    if (node->kind == QVL_YAML_LIST)
-        rc = join_list(&joined, node, where, err);
-    const char *text = node->kind == QVL_YAML_LIST ? joined.data : node->text;
-    /* "no" and "true" are words here, whatever YAML 1.1 makes of them. */
-    if (rc == QVL_OK && option->choices && qvl_yaml_as_bool(node, &flag) &&
-        !is_choice(option->choices, text))
-        text = flag ? "true" : is_choice(option->choices, "no") ? "no" : "false";
-    if (rc == QVL_OK && option->choices && !is_choice(option->choices, text))
-        rc = qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not one of %s", where, option->key, text,
-                      option->choices);
-    if (rc == QVL_OK)
-        rc = set_text(config, option, text, err);
-    qvl_text_fini(&joined);
-    return rc;
 }
 
 /* Whether a value is one of those that qvl has; numbers and booleans compare by value. */
@@ -206,23 +249,36 @@ static bool is_fixed_value(const char *choices, const qvl_yaml_node *node)
     return is_choice(choices, node->text);
 }
 
+/* What LLaMA-Factory takes for yes in an environment variable. */
+static bool is_enabled(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && (strcmp(value, "1") == 0 || strcasecmp(value, "true") == 0 ||
+                     strcasecmp(value, "y") == 0);
+}
+
+static qvl_status unknown_key(const char *key, const char *where, qvl_err *err)
+{
+    const char *nearest =
+        strcmp(key, "image_resolution") == 0 ? "image_max_pixels" : qvl_option_nearest(key);
+    if (is_enabled("ALLOW_EXTRA_ARGS"))
+        return QVL_OK;
+    return qvl_fail(err, QVL_ECONFIG, "%s: unknown key '%s'%s%s%s", where, key,
+                    nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+}
+
 static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, const origin *from,
                              qvl_err *err)
 {
     char where[300];
     const int index = qvl_option_find(node->key);
     describe(where, from);
-    if (index < 0) {
-        const char *allow = getenv("ALLOW_EXTRA_ARGS"), *nearest = qvl_option_nearest(node->key);
-        if (allow && (strcmp(allow, "1") == 0 || strcmp(allow, "true") == 0))
-            return QVL_OK;
-        if (strcmp(node->key, "image_resolution") == 0)
-            nearest = "image_max_pixels";
-        return qvl_fail(err, QVL_ECONFIG, "%s: unknown key '%s'%s%s%s", where, node->key,
-                        nearest ? "; did you mean '" : "", nearest ? nearest : "",
-                        nearest ? "'?" : "");
-    }
+    if (index < 0)
+        return unknown_key(node->key, where, err);
     const qvl_option *option = &QVL_OPTIONS[index];
+    if (from->name && config->is_given[index] && option->role == QVL_OPTION_USED)
+        return qvl_fail(err, QVL_ECONFIG, "%s: '%s' is '%s', which was given before", where,
+                        node->key, option->key);
     config->is_given[index] = true;
     if (option->role == QVL_OPTION_FIXED && !is_fixed_value(option->choices, node))
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not supported, only %s (%s)", where,
@@ -257,8 +313,10 @@ static qvl_status apply_override(qvl_config *config, const char *text, qvl_err *
         return qvl_fail(err, QVL_EUSAGE, "'%s': an override has the form key=value", text);
     QVL_TRY(qvl_text_printf(&line, err, "%.*s: %s", (int)(equals - text), text, equals + 1));
     QVL_TRY(qvl_yaml_parse(&root, line.data, line.len, "command line", err));
-    for (size_t i = 0; i < root->n_children; i++)
-        QVL_TRY(set_option(config, &root->children[i], &(origin){0}, err));
+    if (root->n_children == 1)
+        rc = set_option(config, &root->children[0], &(origin){0}, err);
+    else
+        rc = qvl_fail(err, QVL_EUSAGE, "'%s': an override is one key=value", text);
 out:
     qvl_yaml_free(root);
     qvl_text_fini(&line);
@@ -297,7 +355,8 @@ void qvl_config_destroy(qvl_config *config)
     if (!config)
         return;
     for (size_t i = 0; i < QVL_N_OPTIONS; i++)
-        if (QVL_OPTIONS[i].role == QVL_OPTION_USED && QVL_OPTIONS[i].type == QVL_OPTION_TEXT)
+        if (QVL_OPTIONS[i].role == QVL_OPTION_USED &&
+            (QVL_OPTIONS[i].type == QVL_OPTION_TEXT || QVL_OPTIONS[i].type == QVL_OPTION_LIST))
             free(*(char **)member_of(config, &QVL_OPTIONS[i]));
     free(config->is_given);
     free(config);

@@ -1,6 +1,8 @@
 #include "src/config/config_table.h"
 
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #define USED_(type, key, member, text, low, high, choices, help)                                   \
@@ -14,6 +16,7 @@
 #define FLOAT(name, text, low, high, help)                                                         \
     USED_(QVL_OPTION_FLOAT, #name, name, text, low, high, NULL, help)
 #define TEXT(name, text, help) USED_(QVL_OPTION_TEXT, #name, name, text, 0, 0, NULL, help)
+#define LIST(name, text, help) USED_(QVL_OPTION_LIST, #name, name, text, 0, 0, NULL, help)
 #define CHOICE(name, text, choices, help)                                                          \
     USED_(QVL_OPTION_TEXT, #name, name, text, 0, 0, choices, help)
 /* The first choice is LLaMA-Factory's default. */
@@ -40,7 +43,7 @@
 const qvl_option QVL_OPTIONS[] = {
     SECTION("Model"),
     TEXT(model_name_or_path, "null", "model directory, or a hub name found in the local hub cache"),
-    TEXT(adapter_name_or_path, "null", "PEFT adapter directory to go on training from"),
+    LIST(adapter_name_or_path, "null", "PEFT adapter directory to go on training from"),
     TEXT(cache_dir, "null", "hub cache directory, before HF_HUB_CACHE and HF_HOME"),
     TEXT(model_revision, "main", "branch, tag or commit of a hub name"),
     INT(image_max_pixels, "589824", 784, 1e9, "larger images are shrunk to this area"),
@@ -103,7 +106,7 @@ const qvl_option QVL_OPTIONS[] = {
     INT(lora_rank, "8", 1, 1024, "rank of A and B"),
     INT(lora_alpha, "null", 1, 1e6, "scale is alpha / rank; null: 2 * rank"),
     FLOAT(lora_dropout, "0.0", 0, 0.99, "probability that an element of a LoRA input is zeroed"),
-    TEXT(lora_target, "all",
+    LIST(lora_target, "all",
          "all, or a list of q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"),
     BOOL(use_rslora, "false", "scale is alpha / sqrt(rank)"),
     FIXED("use_dora", "false", "DoRA is not done"),
@@ -158,10 +161,9 @@ const qvl_option QVL_OPTIONS[] = {
     IGNORED("swanlab_*", OTHER),
 
     SECTION("Data"),
-    USED_(QVL_OPTION_TEXT, "template", template_name, "null", 0, 0, "qwen2_vl|null",
-          "chat template"),
-    TEXT(dataset, "null", "comma-separated names in dataset_info.json"),
-    TEXT(eval_dataset, "null", "names of the data sets to evaluate on"),
+    USED_(QVL_OPTION_TEXT, "template", template_name, "null", 0, 0, "qwen2_vl", "chat template"),
+    LIST(dataset, "null", "comma-separated names in dataset_info.json"),
+    LIST(eval_dataset, "null", "names of the data sets to evaluate on"),
     TEXT(dataset_dir, "data", "directory of dataset_info.json and the data files"),
     TEXT(media_dir, "null", "directory of the images; null: dataset_dir"),
     INT(cutoff_len, "2048", 16, 1 << 20, "a sample's tokens are cut to this length"),
@@ -359,4 +361,12 @@ const char *qvl_option_nearest(const char *key)
         }
     }
     return nearest;
+}
+
+const char *qvl_option_format_limit(char buffer[40], const qvl_option *option, double limit)
+{
+    if (option->type != QVL_OPTION_INT)
+        return qvl_format_double(buffer, limit);
+    snprintf(buffer, 40, "%" PRId64, (int64_t)limit);
+    return buffer;
 }

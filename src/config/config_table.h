@@ -14,7 +14,8 @@ typedef enum qvl_option_type {
     QVL_OPTION_BOOL,
     QVL_OPTION_INT,
     QVL_OPTION_FLOAT,
-    QVL_OPTION_TEXT, /* a YAML list is joined with commas */
+    QVL_OPTION_TEXT,
+    QVL_OPTION_LIST, /* words with commas between; a YAML list becomes that */
     QVL_OPTION_MAP,  /* mapping of words to numbers */
     QVL_OPTION_ANY   /* whatever it is, it is not looked at */
 } qvl_option_type;
@@ -45,6 +46,9 @@ int qvl_option_find(const char *key);
 
 /* The key that is nearest to a misspelt one, or NULL when none is near. */
 const char *qvl_option_nearest(const char *key);
+
+/* min or max of a number, as its type is written. */
+const char *qvl_option_format_limit(char buffer[40], const qvl_option *option, double limit);
 
 #ifdef __cplusplus
 }

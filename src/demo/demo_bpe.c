@@ -68,7 +68,8 @@ static void gather_words(bpe_learner *l)
 {
     word *words = l->words;
     size_t kept = 0;
-    qsort(words, l->n_words, sizeof *words, compare_words);
+    if (l->n_words)
+        qsort(words, l->n_words, sizeof *words, compare_words);
     for (size_t i = 0; i < l->n_words; i++) {
         if (kept && compare_words(&words[kept - 1], &words[i]) == 0)
             words[kept - 1].count++;

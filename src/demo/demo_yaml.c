@@ -5,8 +5,9 @@
 /* directory/name as a YAML scalar: in single quotes where plain text could mean something else. */
 static qvl_status add_path(qvl_text *out, const char *directory, const char *name, qvl_err *err)
 {
-    static const char PLAIN[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./";
-    const bool is_plain = strspn(directory, PLAIN) == strlen(directory);
+    static const char PLAIN[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
+    const bool is_plain = directory[0] != '-' && strspn(directory, PLAIN) == strlen(directory);
     const char *slash = directory[strlen(directory) - 1] == '/' ? "" : "/";
     qvl_status rc = QVL_OK;
     if (is_plain)
@@ -60,7 +61,7 @@ qvl_status qvl_demo_add_yaml(qvl_text *out, const char *directory, bool is_tiny,
     QVL_TRY(add_key(out, "output_dir", directory, "output", err));
     QVL_TRY(qvl_text_puts(out,
                           "logging_steps: 5\n"
-                          "save_steps: 50\n"
+                          "save_steps: 200\n"
                           "plot_loss: true\n"
                           "overwrite_output_dir: true\n"
                           "report_to: none\n"
@@ -75,7 +76,7 @@ qvl_status qvl_demo_add_yaml(qvl_text *out, const char *directory, bool is_tiny,
                             "lr_scheduler_type: cosine\n"
                             "warmup_ratio: 0.1\n"
                             "bf16: %s\n",
-                            is_tiny ? "5.0e-3" : "1.0e-4", is_tiny ? "6.0" : "3.0",
+                            is_tiny ? "3.0e-3" : "1.0e-4", is_tiny ? "40.0" : "3.0",
                             is_tiny ? "false" : "true"));
 out:
     return rc;

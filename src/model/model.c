@@ -1,7 +1,5 @@
 #include "src/model/model.h"
 
-#include <string.h>
-
 #include "io/hub_cache.h"
 
 void qvl_model_close(qvl_model *model)
@@ -17,10 +15,12 @@ void qvl_model_close(qvl_model *model)
 static qvl_status check_unknown(const qvl_model *model, qvl_log *log, qvl_err *err)
 {
     const char *first = NULL;
-    const size_t n = qvl_weights_unknown(model->files, model->text, model->vision, &first);
+    bool is_layer = false;
+    const size_t n =
+        qvl_weights_unknown(model->files, model->text, model->vision, &first, &is_layer);
     if (n == 0)
         return QVL_OK;
-    if (strncmp(first, "model.layers.", 13) == 0 || strncmp(first, "visual.blocks.", 14) == 0)
+    if (is_layer)
         return qvl_fail(err, QVL_EDATA,
                         "%s: tensor %s (and %zu more) has no place in the model that config.json "
                         "describes",

@@ -314,18 +314,26 @@ static bool expects(const qvl_weights *weights, const char *name)
     return false;
 }
 
+static bool is_of_a_layer(const char *name)
+{
+    return strncmp(name, "model.layers.", 13) == 0 || strncmp(name, "visual.blocks.", 14) == 0;
+}
+
 size_t qvl_weights_unknown(const qvl_weight_files *files, const qvl_weights *text,
-                           const qvl_weights *vision, const char **out_first)
+                           const qvl_weights *vision, const char **out_first, bool *out_is_layer)
 {
     size_t n_unknown = 0;
     *out_first = NULL;
+    *out_is_layer = false;
     for (size_t i = 0; i < qvl_weight_files_count(files); i++) {
         const char *name = qvl_weight_files_name(files, i);
         if (expects(text, name) || expects(vision, name) ||
             (text->dims.text.is_tied && strcmp(name, "lm_head.weight") == 0))
             continue;
-        if (n_unknown++ == 0)
+        if (n_unknown++ == 0 || (!*out_is_layer && is_of_a_layer(name))) {
             *out_first = name;
+            *out_is_layer = is_of_a_layer(name);
+        }
     }
     return n_unknown;
 }
@@ -338,12 +346,13 @@ static void bind(qvl_weights *w)
         w->text.head = w->text.embed;
 }
 
-/* Rows of one tensor at a time, at most 64 MiB, so that the others need little to receive them. */
+/* Rows of one tensor at a time, at most 64 MiB, so that the others need little to receive them. A
+ * rank whose device fails goes on receiving: the others would wait for it. */
 static qvl_status load_item(qvl_weights *w, const item *to, const qvl_tensor *tensor,
                             qvl_world *world, void *buffer, size_t buffer_bytes, qvl_err *err)
 {
     qvl_dtype type = QVL_F32;
-    qvl_status rc = QVL_OK;
+    qvl_status rc = QVL_OK, loaded = QVL_OK;
     const bool is_shared = qvl_world_size(world) > 1;
     qvl_tensor_float_type(tensor, &type);
     const int64_t stride = to->n_dims == 1 ? to->cols : to->stride;
@@ -363,8 +372,10 @@ static qvl_status load_item(qvl_weights *w, const item *to, const qvl_tensor *te
             source = buffer;
         }
         char *dst = slot + (size_t)((to->first_row + first) * to->stride) * w->act_bytes;
-        QVL_TRY(w->dev->ops->load_rows(w->dev, dst, stride, source, type, rows, to->cols, err));
+        if (loaded == QVL_OK)
+            loaded = w->dev->ops->load_rows(w->dev, dst, stride, source, type, rows, to->cols, err);
     }
+    rc = loaded;
 out:
     return rc;
 }
@@ -390,7 +401,9 @@ qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_wei
     for (size_t i = 0; i < weights->n_items; i++) {
         const qvl_safetensors *file = NULL;
         const qvl_tensor *tensor = qvl_weight_files_find(files, weights->items[i].name, &file);
-        QVL_TRY(load_item(weights, &weights->items[i], tensor, world, buffer, buffer_bytes, err));
+        const qvl_status loaded =
+            load_item(weights, &weights->items[i], tensor, world, buffer, buffer_bytes, err);
+        rc = rc == QVL_OK ? loaded : rc;
         if (qvl_world_rank(world) == 0)
             qvl_safetensors_release(file, tensor);
         done += tensor->n_bytes;
@@ -398,8 +411,10 @@ qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_wei
                      total ? 100.0 * (double)done / (double)total : 100.0);
         weights->text.is_bf16 |= tensor->type == QVL_TENSOR_BF16;
     }
-    rc = dev->ops->wait(dev, QVL_LANE_COMPUTE, err);
+    if (rc == QVL_OK)
+        rc = dev->ops->wait(dev, QVL_LANE_COMPUTE, err);
+    rc = qvl_world_agree(world, rc, err);
 out:
     free(buffer);
-    return qvl_world_agree(world, rc, err);
+    return rc;
 }

@@ -73,10 +73,10 @@ const qvl_plan *qvl_weights_plan(const qvl_weights *weights);
 qvl_status qvl_weights_check(const qvl_weights *weights, const qvl_weight_files *files,
                              qvl_err *err);
 
-/* Tensors of the files that neither half expects (a warning's worth): count, and the first's name.
- */
+/* Tensors of the files that neither half expects: how many, and the name of the first one; of the
+ * first that belongs to a layer or block if there is one, and *out_is_layer is then true. */
 size_t qvl_weights_unknown(const qvl_weight_files *files, const qvl_weights *text,
-                           const qvl_weights *vision, const char **out_first);
+                           const qvl_weights *vision, const char **out_first, bool *out_is_layer);
 
 /* Allocates and fills: rank 0 reads each tensor once and the others receive it. Collective. */
 qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_weight_files *files,

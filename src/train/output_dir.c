@@ -19,12 +19,15 @@ static qvl_status check_writable(const char *directory, uint64_t needed_bytes, q
 {
     char path[QVL_PATH_BYTES], needed[32], available[32];
     uint64_t free_bytes = 0;
+    const bool was_there = qvl_file_exists(directory);
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_directory_create(directory, err));
     QVL_TRY(qvl_path_join(path, directory, ".qvl_write_test.tmp", err));
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return qvl_fail_errno(err, errno, 1, "output_dir %s cannot be written to", directory);
+    if (fd < 0) {
+        rc = qvl_fail_errno(err, errno, 1, "output_dir %s cannot be written to", directory);
+        goto out;
+    }
     close(fd);
     unlink(path);
     QVL_TRY(qvl_disk_free(&free_bytes, directory, err));
@@ -33,6 +36,8 @@ static qvl_status check_writable(const char *directory, uint64_t needed_bytes, q
                       directory, qvl_format_bytes(available, free_bytes),
                       qvl_format_bytes(needed, needed_bytes));
 out:
+    if (rc != QVL_OK && !was_there)
+        rmdir(directory); /* only an empty one goes */
     return rc;
 }
 

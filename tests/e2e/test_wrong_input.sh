@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Wrong input on 1 and 2 ranks: its exit code, one line that names the place, within 5 seconds, and
+# nothing left behind.
+. "$(dirname "$0")/lib.sh" "$@"
+
+# refused NAME CODE PATTERN ARGS...: qvl_sft ARGS on 1 and 2 ranks. The one starts without mpirun, which
+# takes 2 seconds to notice that a rank has failed.
+refused() {
+  local name=$1 code=$2 pattern=$3 ranks rc start before after
+  shift 3
+  for ranks in 1 2; do
+    before=$(find "$WORK" ! -name log | sort | cksum)
+    start=$(date +%s%N); rc=0
+    if [ $ranks = 1 ]; then "$BIN/qvl_sft" "$@" > "$WORK/log" 2>&1 || rc=$?
+    else on $ranks qvl_sft "$@" || rc=$?; fi
+    [ "$rc" = "$code" ] || { cat "$WORK/log" >&2; fail "$name on $ranks ranks: exit code $rc, expected $code"; }
+    [ "$(grep -c '^qvl_sft: ' "$WORK/log")" = 1 ] || { cat "$WORK/log" >&2; fail "$name on $ranks ranks: not one error line"; }
+    grep -Eq "^qvl_sft: .*$pattern" "$WORK/log" || { cat "$WORK/log" >&2; fail "$name on $ranks ranks: the line does not name '$pattern'"; }
+    awk -v s="$(since "$start")" 'BEGIN { exit !(s < 5) }' || fail "$name on $ranks ranks: $(since "$start") s"
+    after=$(find "$WORK" ! -name log | sort | cksum)
+    [ "$before" = "$after" ] || { find "$WORK" -newer "$WORK/log" >&2; fail "$name on $ranks ranks: something is left behind"; }
+  done
+  ok "$name: exit $code: $(grep '^qvl_sft: ' "$WORK/log" | cut -c1-150)"
+}
+
+# edit FILE FROM TO: replaces text of the same length in a binary file
+edit() { perl -0777 -pi -e "BEGIN { \$f = shift; \$t = shift } s/\\Q\$f\\E/\$t/ or die \"no \$f\"" "$2" "$3" "$1"; }
+
+# ---- configuration
+fixture tiny
+cp train.yaml good.yaml
+sed 's/^lora_rank/lora_rnak/' good.yaml > bad.yaml
+refused "unknown key" 78 "bad.yaml:6: unknown key 'lora_rnak'; did you mean 'lora_rank'" bad.yaml
+refused "unknown override" 78 "command line: unknown key 'lerning_rate'; did you mean 'learning_rate'" good.yaml lerning_rate=1
+sed 's/^gradient_accumulation_steps.*/gradient_accumulation_steps: four/' good.yaml > bad.yaml
+refused "wrong type" 78 "bad.yaml:17: gradient_accumulation_steps: 'four' is not a whole number" bad.yaml
+refused "out of range" 78 "lora_dropout: 1.5 is out of range, expected 0.0 to 0.99" good.yaml lora_dropout=1.5
+(cat good.yaml; echo "seed: 1"; echo "seed: 2") > bad.yaml
+refused "duplicate key" 78 "bad.yaml:[0-9]+: duplicate key 'seed', first given in line [0-9]+" bad.yaml
+printf 'output_dir: out\n\tseed: 1\n' > bad.yaml
+refused "YAML syntax" 78 "bad.yaml:2: " bad.yaml
+refused "quantisation" 78 "quantization_bit: '4' is not supported" good.yaml quantization_bit=4
+refused "missing configuration" 66 "nowhere.yaml: No such file" nowhere.yaml
+refused "no arguments" 64 "usage"
+refused "no GPU" 69 "device: cuda: 0 GPUs found" good.yaml device=cuda
+rm bad.yaml
+
+# ---- model files
+refused "missing model" 66 "no such model directory" good.yaml model_name_or_path=nowhere
+refused "unknown hub name" 66 "some/model: neither a directory nor in the hub cache" good.yaml model_name_or_path=some/model
+mv model/config.json kept
+refused "missing config.json" 66 "model/config.json: No such file" good.yaml
+sed 's/"vocab_size": 512/"vocab_size": 500/; s/_token_id": 5../_token_id": 400/' kept > model/config.json
+refused "wrong vocabulary" 65 "model.embed_tokens.weight has shape \[512, 64\], config.json asks for \[500, 64\]" good.yaml
+sed 's/"intermediate_size": 160/"intermediate_size": 168/' kept > model/config.json
+refused "wrong shape" 65 "tensor model.layers.0.mlp.gate_proj.weight has shape \[160, 64\], config.json asks for \[168, 64\]" good.yaml
+sed 's/"model_type": "qwen2_5_vl"/"model_type": "llama"/' kept > model/config.json
+refused "another model" 65 'model_type is "llama", expected "qwen2_5_vl"' good.yaml
+sed 's/"hidden_size": 64,/"hidden_size": 64/' kept > model/config.json
+refused "JSON syntax in config.json" 65 "model/config.json:8:" good.yaml
+mv kept model/config.json
+shard=model/model-00002-of-00002.safetensors
+mv $shard kept
+refused "missing shard" 66 "1 of 2 shards missing: model-00002-of-00002.safetensors" good.yaml
+head -c 300000 kept > $shard
+refused "truncated shard" 65 "$shard: .*truncated" good.yaml
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' > $shard
+refused "git-lfs pointer" 65 "$shard: is a git-lfs pointer" good.yaml
+mv kept $shard
+rm -r "$WORK/tiny"; cd "$WORK"
+fixture tied
+cp model/model.safetensors kept
+edit model/model.safetensors 'model.language_model.norm.weight' 'model.language_model.norn.weight'
+refused "missing tensor" 65 "tensor model.norm.weight is missing" train.yaml
+cp kept model/model.safetensors
+first=$(grep -ao '"data_offsets":\[[1-9][0-9]*,[0-9]*\]' model/model.safetensors | head -n 1)
+begin=${first#*[}; begin=${begin%,*}
+edit model/model.safetensors "$first" "${first/[$begin,/[$((begin - 2)),}"
+refused "overlapping offsets" 65 "overlap the tensor before" train.yaml
+cp kept model/model.safetensors
+edit model/model.safetensors '"dtype":"BF16"' '"dtype":"BF17"'
+refused "unknown dtype" 65 "dtype BF17 is not known" train.yaml
+cp kept model/model.safetensors; rm kept
+
+# ---- pre-tokenized data
+cp train.h5 kept
+head -c 100000 kept > train.h5
+refused "truncated HDF5" 65 "train.h5: not a whole HDF5 file" train.yaml
+head -c 100000 /dev/urandom > train.h5
+refused "garbage for HDF5" 65 "train.h5: not a whole HDF5 file" train.yaml
+rm train.h5
+refused "missing HDF5" 66 "train.h5: tokenized_path is not there" train.yaml
+mv kept train.h5
+refused "pack below the longest sample" 78 "pack_tokens: 16 is less than the longest sample" train.yaml pack_tokens=16
+refused "not an adapter" 66 "adapter_config.json" train.yaml adapter_name_or_path=model
+
+# ---- output_dir
+refused "unwritable output_dir" 74 "/proc/nowhere" train.yaml output_dir=/proc/nowhere
+mkdir "$WORK/full"
+if mount -t tmpfs -o size=64k tmpfs "$WORK/full" 2> /dev/null; then
+  trap 'umount "$WORK/full"; rm -rf "$WORK"' EXIT
+  refused "full disk" 74 "output_dir .*full/out: .* free, the adapter and a checkpoint need" train.yaml output_dir="$WORK/full/out"
+  rmdir "$WORK/full/out" 2> /dev/null || true
+else
+  echo "skip - full disk: no permission to mount a tmpfs"
+fi
+mkdir done && cp train.yaml done/trainer_state.json
+refused "results of another run" 78 "done holds the results of a run" train.yaml output_dir=done overwrite_output_dir=false
+rm -r "$WORK/tied"; cd "$WORK"
+
+# ---- data sets and images
+"$BIN/qvl_demo" demo --samples 12 > "$WORK/log" || fail "qvl_demo"
+cd demo
+# data NAME CODE PATTERN DATASET OVERRIDES...
+data() {
+  local name=$1 code=$2 pattern=$3 set=$4
+  shift 4
+  refused "$name" "$code" "$pattern" demo.yaml dataset="$set" dataset_dir=data model_name_or_path=model output_dir=output tokenized_path= "$@"
+}
+info() { printf '{"d": {"file_name": "%s"%s}}\n' "$1" "${2:-}" > data/dataset_info.json; }
+sharegpt=', "formatting": "sharegpt", "columns": {"messages": "messages", "images": "images"}, "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}'
+data "unknown data set" 66 "dataset_info.json: no data set 'demo_shape'; did you mean 'demo_shapes'" demo_shape
+info nowhere.json
+data "missing data file" 66 "nowhere.json: data file of data set 'd' is not there" d
+info bad.json
+printf '[\n {"instruction": "a", "input": "", "output": "b"},\n {"instruction": "a" "output": "b"}\n]\n' > data/bad.json
+data "JSON syntax error" 65 "bad.json:3: " d
+printf '[\n {"instruction": "a", "output": "b"}\n {"instruction": "a", "output": "b"}\n]\n' > data/bad.json
+data "JSON syntax error between records" 65 "bad.json:3: found '\{', expected ',' or '\]' after a record" d
+info bad.json "$sharegpt"
+message() { printf '{"messages": [{"role": "%s", "content": "%s"}, {"role": "%s", "content": "b"}]%s}' "$1" "$2" "$3" "${4:-}"; }
+echo "[$(message user a assistant), $(message assistant a user)]" > data/bad.json
+data "roles in the wrong order" 65 "bad.json: sample 1: roles in the wrong order: message 0" d
+echo "[$(message user '<image>a' assistant)]" > data/bad.json
+data "image count mismatch" 65 "bad.json: sample 0: 0 images, but 1 <image>" d
+echo "[$(message user '<image>a' assistant ', "images": ["nowhere.png"]')]" > data/bad.json
+data "missing image" 66 "bad.json: sample 0: .*nowhere.png: No such file" d
+image=$(cd data && find demo_shapes -name '*.png' | sort | head -n 1)
+head -c $(($(wc -c < "data/$image") / 2)) "data/$image" > data/cut.png
+echo "[$(message user '<image>a' assistant ', "images": ["cut.png"]')]" > data/bad.json
+data "truncated image" 65 "bad.json: sample 0: .*cut.png: " d
+# a PNG header of 60000 x 60000 pixels; its checksum is right
+perl -e 'my $c = "IHDR" . pack("NNCCCCC", 60000, 60000, 8, 2, 0, 0, 0);
+  my $r = 0xffffffff; for my $b (unpack "C*", $c) { $r ^= $b; for (1 .. 8) { $r = $r & 1 ? ($r >> 1) ^ 0xedb88320 : $r >> 1 } }
+  print "\x89PNG\r\n\x1a\n", pack("N", 13), $c, pack("N", $r ^ 0xffffffff), pack("N", 100000), "IDAT"' > data/cut.png
+data "60000 x 60000 image" 65 "bad.json: sample 0: .*cut.png: .*60000 x 60000" d
+printf 'GIF89a\1\0\1\0\0\0\0;' > data/cut.png
+data "GIF image" 65 "bad.json: sample 0: .*cut.png: .*GIF" d
+echo "[$(message user "<image>$(printf 'word %.0s' {1..600})" assistant ', "images": ["'"$image"'"]')]" > data/bad.json
+data "image lost to cutoff_len" 65 "bad.json: sample 0: cutoff_len 16 cuts its images" d cutoff_len=16
+
+# the HDF5 file of another tokenizer
+rm -r data && cd "$WORK" && rm -r demo && "$BIN/qvl_demo" demo --samples 12 > "$WORK/log" && cd demo
+must "encoding with one tokenizer" on 1 qvl_prep demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
+perl -pi -e 's/"Isolated"/"Isolated" /' model/tokenizer.json
+refused "another tokenizer's HDF5" 65 "t.h5: was made from other data, tokenizer or settings" demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
