@@ -148,13 +148,31 @@ static qvl_status check_member(const json_t *root, const char *key, const char *
                     expected ? expected : "none; it is not supported");
 }
 
+/* Some ways to start an adapter take its first value out of the base weights (PiSSA, OLoRA, CorDA,
+ * LoftQ, LoRA-GA); on the model's own weights such an adapter computes something else. */
+static qvl_status check_start(const json_t *root, const char *path, qvl_err *err)
+{
+    static const char *const PLAIN[] = {"gaussian", "eva", "orthogonal"};
+    const json_t *value = json_object_get(root, "init_lora_weights");
+    const char *word = json_string_value(value);
+    if (!value || json_is_null(value) || json_is_boolean(value))
+        return QVL_OK;
+    for (size_t i = 0; word && i < sizeof PLAIN / sizeof *PLAIN; i++)
+        if (strcmp(word, PLAIN[i]) == 0)
+            return QVL_OK;
+    return qvl_fail(err, QVL_EDATA,
+                    "%s: init_lora_weights is %s: an adapter to changed base weights is not "
+                    "supported",
+                    path, word ? word : "not a word");
+}
+
 static qvl_status read_config(qvl_adapter_config *out, const char *path, qvl_err *err)
 {
-    static const char *const ABSENT[] = {"alpha_pattern",     "rank_pattern",
-                                         "modules_to_save",   "use_dora",
-                                         "fan_in_fan_out",    "lora_bias",
-                                         "layer_replication", "layers_to_transform",
-                                         "target_parameters", "trainable_token_indices"};
+    static const char *const ABSENT[] = {
+        "alpha_pattern", "rank_pattern",      "modules_to_save",         "use_dora",
+        "use_qalora",    "use_bdlora",        "fan_in_fan_out",          "lora_bias",
+        "kasa_config",   "layer_replication", "layers_to_transform",     "target_parameters",
+        "arrow_config",  "monteclora_config", "trainable_token_indices", "alora_invocation_tokens"};
     json_t *root = NULL;
     qvl_status rc = qvl_json_read(&root, path, 16 << 20, err);
     QVL_TRY(rc);
@@ -168,6 +186,7 @@ static qvl_status read_config(qvl_adapter_config *out, const char *path, qvl_err
     QVL_TRY(check_member(root, "bias", "none", path, err));
     for (size_t i = 0; i < sizeof ABSENT / sizeof *ABSENT; i++)
         QVL_TRY(check_member(root, ABSENT[i], NULL, path, err));
+    QVL_TRY(check_start(root, path, err));
     out->rank = 0;
     QVL_TRY(qvl_json_get_i64(&out->rank, root, "r", 1, 1024, path, err));
     out->alpha = 0.0;
@@ -219,6 +238,10 @@ qvl_status qvl_adapter_open(qvl_adapter_files **out, qvl_adapter_config *out_con
     QVL_TRY(qvl_path_join(path, directory, "adapter_model.safetensors", err));
     QVL_TRY(qvl_safetensors_open(&files->tensors, path, err));
     const size_t count = qvl_safetensors_count(files->tensors);
+    if (count == 0) {
+        rc = qvl_fail(err, QVL_EDATA, "%s: holds no tensors", path);
+        goto out;
+    }
     QVL_TRY(qvl_alloc(&files->entries, count, sizeof *files->entries, "adapter", err));
     for (size_t i = 0; i < count; i++) {
         files->entries[i].tensor = qvl_safetensors_at(files->tensors, i);

@@ -36,10 +36,11 @@ qvl_status qvl_json_get_text(const char **out, const json_t *object, const char 
 qvl_status qvl_json_dump_python(qvl_text *out, const json_t *value, qvl_err *err);
 
 /* Appends value as json.dumps(value, indent=indent, sort_keys=True) prints it, which is how
- * transformers writes its state files. Reals that are not finite become NaN, Infinity. */
+ * transformers writes its state files. */
 qvl_status qvl_json_dump_indented(qvl_text *out, const json_t *value, int indent, qvl_err *err);
 
-/* A real; jansson refuses those that are not finite, and so they are kept as their text. */
+/* A real; jansson refuses those that are not finite (JSON has none), and so they become the texts
+ * "NaN", "Infinity" and "-Infinity". */
 json_t *qvl_json_real(double value);
 
 /* Appends a JSON string literal of text (control characters and quotes escaped). */

@@ -10,8 +10,10 @@
 #include "src/base/files.h"
 #include "src/base/memory.h"
 
-/* Only what separates records matters here: braces, strings, and commas at the top. Whatever is
- * wrong inside a record is found when it is parsed. */
+enum { DEPTH_LIMIT = 2048 }; /* jansson's own */
+
+/* Only what separates records matters here: brackets, strings, and commas at the top. Whatever else
+ * is wrong inside a record is found when it is parsed. */
 typedef enum place {
     AT_START,      /* nothing but blanks so far */
     BEFORE_RECORD, /* in an array: after '[' or ',' */
@@ -26,6 +28,7 @@ typedef struct scanner {
     place at;
     bool is_array, in_string, is_escaped, after_comma;
     int depth;
+    char open[DEPTH_LIMIT]; /* what each level of the record began with */
     int64_t offset, line;
     qvl_record_span span;
     qvl_record_list *list;
@@ -43,6 +46,7 @@ static void begin_record(scanner *s)
 {
     s->span = (qvl_record_span){.offset = s->offset, .line = s->line};
     s->at = IN_RECORD;
+    s->open[0] = '{';
     s->depth = 1;
 }
 
@@ -58,6 +62,26 @@ static qvl_status end_record(scanner *s)
     s->at = s->is_array ? AFTER_RECORD : BETWEEN_LINES;
     s->after_comma = false;
     return QVL_OK;
+}
+
+static qvl_status enter(scanner *s, unsigned char c)
+{
+    if (s->depth >= DEPTH_LIMIT)
+        return qvl_fail(s->err, QVL_EDATA, "%s:%" PRId64 ": nested deeper than %d", s->path,
+                        s->line, DEPTH_LIMIT);
+    s->open[s->depth++] = (char)c;
+    return QVL_OK;
+}
+
+static qvl_status leave(scanner *s, unsigned char c)
+{
+    const char expected = s->open[s->depth - 1] == '{' ? '}' : ']';
+    if (c != (unsigned char)expected)
+        return qvl_fail(s->err, QVL_EDATA,
+                        "%s:%" PRId64 ": found '%c', expected '%c' in the record that begins in "
+                        "line %" PRId64,
+                        s->path, s->line, c, expected, s->span.line);
+    return --s->depth == 0 ? end_record(s) : QVL_OK;
 }
 
 static qvl_status inside_record(scanner *s, unsigned char c)
@@ -78,9 +102,9 @@ static qvl_status inside_record(scanner *s, unsigned char c)
     if (c == '"')
         s->in_string = true;
     else if (c == '{' || c == '[')
-        s->depth++;
-    else if ((c == '}' || c == ']') && --s->depth == 0)
-        return end_record(s);
+        return enter(s, c);
+    else if (c == '}' || c == ']')
+        return leave(s, c);
     return QVL_OK;
 }
 
@@ -200,10 +224,52 @@ void qvl_record_list_fini(qvl_record_list *list)
     *list = (qvl_record_list){0};
 }
 
+/* Length of the number at text, and whether it is a whole one that 64 bits do not hold. */
+static size_t number_length(const char *text, size_t n, bool *is_long)
+{
+    char digits[24];
+    int64_t value = 0;
+    size_t length = 0;
+    while (length < n && strchr("+-.0123456789eE", text[length]) && text[length])
+        length++;
+    *is_long = length >= 19 && !memchr(text, '.', length) && !memchr(text, 'e', length) &&
+               !memchr(text, 'E', length);
+    if (*is_long && length < sizeof digits) {
+        memcpy(digits, text, length);
+        digits[length] = '\0';
+        *is_long = !qvl_parse_i64(digits, &value);
+    }
+    return length;
+}
+
+/* Whole numbers past 64 bits are legal JSON, and where nobody reads them they do no harm. Written
+ * as reals ("1...9.0") jansson takes them; nothing else of the record changes. */
+static qvl_status write_long_as_reals(qvl_text *out, const char *text, size_t n, qvl_err *err)
+{
+    bool in_string = false;
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < n && rc == QVL_OK;) {
+        bool is_long = false;
+        size_t length = 1;
+        if (in_string && text[i] == '\\')
+            length = i + 1 < n ? 2 : 1;
+        else if (text[i] == '"')
+            in_string = !in_string;
+        else if (!in_string && (text[i] == '-' || (text[i] >= '0' && text[i] <= '9')))
+            length = number_length(text + i, n - i, &is_long);
+        rc = qvl_text_add(out, text + i, length, err);
+        if (rc == QVL_OK && is_long)
+            rc = qvl_text_puts(out, ".0", err);
+        i += length;
+    }
+    return rc;
+}
+
 qvl_status qvl_record_read(json_t **out, int fd, const char *path, const qvl_record_span *span,
                            qvl_text *scratch, qvl_err *err)
 {
     json_error_t why;
+    qvl_text rewritten = {0};
     qvl_text_clear(scratch);
     qvl_status rc =
         qvl_reserve(&scratch->data, &scratch->capacity, (size_t)span->length + 1, 1, "record", err);
@@ -212,12 +278,14 @@ qvl_status qvl_record_read(json_t **out, int fd, const char *path, const qvl_rec
     if (rc != QVL_OK)
         return rc;
     *out = json_loadb(scratch->data, (size_t)span->length, JSON_ALLOW_NUL, &why);
-    /* Numbers past 64 bits are legal JSON; where nobody reads them, as reals they do no harm. */
-    if (!*out && json_error_code(&why) == json_error_numeric_overflow)
-        *out = json_loadb(scratch->data, (size_t)span->length,
-                          JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
-    if (!*out)
-        return qvl_fail(err, QVL_EDATA, "%s:%" PRId64 ": %s", path, span->line + why.line - 1,
-                        why.text);
-    return QVL_OK;
+    if (!*out && json_error_code(&why) == json_error_numeric_overflow) {
+        rc = write_long_as_reals(&rewritten, scratch->data, (size_t)span->length, err);
+        if (rc == QVL_OK)
+            *out = json_loadb(rewritten.data, rewritten.len, JSON_ALLOW_NUL, &why);
+        qvl_text_fini(&rewritten);
+    }
+    if (!*out && rc == QVL_OK)
+        rc = qvl_fail(err, QVL_EDATA, "%s:%" PRId64 ": %s", path, span->line + why.line - 1,
+                      why.text);
+    return rc;
 }

@@ -204,10 +204,11 @@ qvl_status qvl_file_copy(const char *to, const char *from, qvl_err *err)
     return rc;
 }
 
-qvl_status qvl_directory_create(const char *path, qvl_err *err)
+qvl_status qvl_directory_create_from(char first[QVL_PATH_BYTES], const char *path, qvl_err *err)
 {
     char partial[QVL_PATH_BYTES];
     qvl_status rc = qvl_path_join(partial, "", path, err);
+    first[0] = '\0';
     if (rc != QVL_OK)
         return rc;
     for (char *c = partial + 1; *path; c++) {
@@ -215,13 +216,44 @@ qvl_status qvl_directory_create(const char *path, qvl_err *err)
         if (kept && kept != '/')
             continue;
         *c = '\0';
-        if (mkdir(partial, 0777) != 0 && !qvl_file_is_directory(partial))
-            return qvl_fail_errno(err, errno, 1, "create directory %s", partial);
+        if (mkdir(partial, 0777) == 0) {
+            if (!first[0])
+                memcpy(first, partial, (size_t)(c - partial) + 1);
+        } else if (!qvl_file_is_directory(partial)) {
+            rc = qvl_fail_errno(err, errno, 1, "create directory %s", partial);
+            qvl_directory_take_back(path, first);
+            return rc;
+        }
         if (!kept)
             break;
         *c = kept;
     }
     return QVL_OK;
+}
+
+qvl_status qvl_directory_create(const char *path, qvl_err *err)
+{
+    char first[QVL_PATH_BYTES];
+    return qvl_directory_create_from(first, path, err);
+}
+
+void qvl_directory_take_back(const char *path, const char *first)
+{
+    char at[QVL_PATH_BYTES];
+    const size_t least = strlen(first);
+    size_t n = strlen(path);
+    if (least == 0 || n >= sizeof at || strncmp(path, first, least) != 0)
+        return;
+    memcpy(at, path, n + 1);
+    for (;;) {
+        if ((rmdir(at) != 0 && qvl_file_exists(at)) || n <= least)
+            return;
+        while (n > least && at[n - 1] != '/')
+            n--;
+        while (n > least && at[n - 1] == '/')
+            n--;
+        at[n] = '\0';
+    }
 }
 
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *where)
@@ -250,6 +282,8 @@ qvl_status qvl_directory_list(char ***out_names, size_t *out_count, const char *
     char **names = NULL;
     qvl_status rc = QVL_OK;
     DIR *directory = opendir(path);
+    *out_names = NULL;
+    *out_count = 0;
     if (!directory)
         return qvl_fail_errno(err, errno, 0, "%s", path);
     for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {

@@ -56,6 +56,12 @@ qvl_status qvl_file_flush_parent(const char *path, qvl_err *err);
 /* Makes the directory and its parents; one that exists is fine. */
 qvl_status qvl_directory_create(const char *path, qvl_err *err);
 
+/* The same; first becomes the outermost directory that had to be made, "" when all were there. When
+ * what the directory was made for fails, qvl_directory_take_back removes what was made, from path
+ * outwards to first, as far as it is empty. */
+qvl_status qvl_directory_create_from(char first[QVL_PATH_BYTES], const char *path, qvl_err *err);
+void qvl_directory_take_back(const char *path, const char *first);
+
 /* Removes a tree; links are removed, not followed. A missing one is fine. */
 qvl_status qvl_tree_remove(const char *path, qvl_err *err);
 

@@ -32,6 +32,7 @@ static qvl_status add_message(qvl_conversation *c, qvl_role role, const char *by
     if (rc != QVL_OK)
         return rc;
     c->messages[c->n_messages].role = role;
+    c->messages[c->n_messages].number = c->number;
     return add_text(c, &c->messages[c->n_messages++].content, bytes, n, err);
 }
 
@@ -39,7 +40,7 @@ static qvl_status add_json_message(qvl_conversation *c, qvl_role role, const jso
                                    const char *member, qvl_err *err)
 {
     if (!json_is_string(value))
-        return qvl_fail(err, QVL_EDATA, "message %zu: \"%s\" is %s, expected a text", c->n_messages,
+        return qvl_fail(err, QVL_EDATA, "message %zu: \"%s\" is %s, expected a text", c->number,
                         member, value ? "not a text" : "missing");
     return add_message(c, role, json_string_value(value), json_string_length(value), err);
 }
@@ -115,7 +116,9 @@ static qvl_status read_history(qvl_conversation *c, const json_t *record,
         if (!json_is_array(pair) || json_array_size(pair) != 2)
             return qvl_fail(err, QVL_EDATA, "\"%s\"[%zu] is not a pair [question, answer]",
                             info->history, i);
+        c->number = 2 * i;
         QVL_TRY(add_json_message(c, QVL_USER, json_array_get(pair, 0), info->history, err));
+        c->number++;
         QVL_TRY(add_json_message(c, QVL_ASSISTANT, json_array_get(pair, 1), info->history, err));
     }
 out:
@@ -218,10 +221,10 @@ static qvl_status read_message(qvl_conversation *c, const json_t *message,
     qvl_role known = QVL_USER;
     qvl_status rc = QVL_OK;
     if (!json_is_object(message) || !json_is_string(role))
-        return qvl_fail(err, QVL_EDATA, "message %zu has no \"%s\"", c->n_messages, info->role_tag);
+        return qvl_fail(err, QVL_EDATA, "message %zu has no \"%s\"", c->number, info->role_tag);
     if (!role_of(role, info, &known))
-        return qvl_fail(err, QVL_EDATA, "message %zu has the role \"%s\"", c->n_messages,
-                        json_string_value(role));
+        return qvl_fail(err, QVL_EDATA, "message %zu has the role \"%s\", which no tag names",
+                        c->number, json_string_value(role));
     if (info->formatting != QVL_OPENAI)
         return add_json_message(c, known, content, info->content_tag, err);
     if (known == QVL_OBSERVATION)
@@ -247,7 +250,7 @@ static qvl_status check_roles(const qvl_conversation *c, qvl_err *err)
         if (is_asking != (i % 2 == 0))
             return qvl_fail(err, QVL_EDATA,
                             "roles in the wrong order: message %zu is of the %s, expected the %s",
-                            i, NAMES[role],
+                            c->messages[i].number, NAMES[role],
                             i % 2 ? "assistant or a function" : "user or an observation");
     }
     return QVL_OK;
@@ -273,8 +276,12 @@ static qvl_status read_messages(qvl_conversation *c, const json_t *record,
     } else {
         QVL_TRY(read_extra(c, &c->system, record, info->system, 0, err));
     }
-    for (size_t i = first; i < json_array_size(messages); i++)
-        QVL_TRY(read_message(c, json_array_get(messages, i), info, err));
+    for (c->number = first; c->number < json_array_size(messages); c->number++)
+        QVL_TRY(read_message(c, json_array_get(messages, c->number), info, err));
+    /* LLaMA-Factory takes in the tools' answers with the message after them; the last have none. */
+    if (info->formatting == QVL_OPENAI && c->n_messages &&
+        c->messages[c->n_messages - 1].role == QVL_OBSERVATION)
+        c->n_messages--;
     QVL_TRY(check_roles(c, err));
     if (c->n_messages == 0)
         c->dropped = "has no messages";
@@ -289,7 +296,7 @@ qvl_status qvl_conversation_read(qvl_conversation *out, const json_t *record,
                                  const qvl_dataset_info *info, qvl_err *err)
 {
     qvl_text_clear(&out->text);
-    out->n_messages = out->n_images = 0;
+    out->n_messages = out->n_images = out->number = 0;
     out->system = out->tools = (qvl_span){0, 0};
     out->dropped = NULL;
     qvl_status rc = info->formatting == QVL_ALPACA ? read_alpaca(out, record, info, err)

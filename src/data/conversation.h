@@ -24,6 +24,7 @@ typedef struct qvl_span {
 typedef struct qvl_message {
     qvl_role role;
     qvl_span content;
+    size_t number; /* in the record's list, for messages */
 } qvl_message;
 
 /* Start with {0}; reused from record to record. */
@@ -31,6 +32,7 @@ typedef struct qvl_conversation {
     qvl_text text; /* all contents */
     qvl_message *messages;
     size_t n_messages, messages_capacity;
+    size_t number; /* of the message that is being read */
     qvl_span system, tools;
     const char **images; /* paths as the record gives them, borrowed from it */
     size_t n_images, images_capacity;

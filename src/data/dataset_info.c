@@ -146,12 +146,20 @@ static qvl_status check_source(const qvl_dataset_info *info, const json_t *entry
 {
     static const char *const ELSEWHERE[] = {"hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
                                             "cloud_file_name"};
+    const char *split = "train";
     bool is_ranking = false;
     for (size_t i = 0; i < sizeof ELSEWHERE / sizeof *ELSEWHERE; i++)
         if (json_is_string(json_object_get(entry, ELSEWHERE[i])))
             return qvl_fail(err, QVL_EDATA, "%s: %s.%s: only local files are read; give file_name",
                             where, info->name, ELSEWHERE[i]);
-    const qvl_status rc = qvl_json_get_bool(&is_ranking, entry, "ranking", where, err);
+    qvl_status rc = qvl_json_get_bool(&is_ranking, entry, "ranking", where, err);
+    if (rc == QVL_OK)
+        rc = qvl_json_get_text(&split, entry, "split", where, err);
+    /* a slice ("train[:100]") would be another choice of records */
+    if (rc == QVL_OK && strcmp(split, "train") != 0)
+        return qvl_fail(err, QVL_EDATA,
+                        "%s: %s.split is \"%s\"; of a file the whole is read, train", where,
+                        info->name, split);
     if (rc == QVL_OK && is_ranking)
         return qvl_fail(err, QVL_EDATA, "%s: %s is a ranking data set; sft needs answers", where,
                         info->name);
@@ -216,7 +224,9 @@ static qvl_status read_named(qvl_dataset_info *info, const json_t *root, const c
         return rc;
     memcpy(info->name, name, n);
     const json_t *entry = json_object_get(root, info->name);
-    if (!json_is_object(entry)) {
+    if (entry && !json_is_object(entry))
+        return qvl_fail(err, QVL_EDATA, "%s: %s is not an object", where, info->name);
+    if (!entry) {
         const char *nearest = nearest_name(root, info->name);
         return qvl_fail(err, QVL_EMISSING, "%s: no data set '%s'%s%s%s", where, info->name,
                         nearest ? "; did you mean '" : "", nearest ? nearest : "",
@@ -235,10 +245,17 @@ qvl_status qvl_dataset_info_read(qvl_dataset_info **out, size_t *count, const ch
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_path_join(where, dataset_dir, "dataset_info.json", err));
     QVL_TRY(qvl_json_read(&root, where, 64 << 20, err));
+    if (!json_is_object(root)) {
+        rc = qvl_fail(err, QVL_EDATA, "%s: expected an object of data sets", where);
+        goto out;
+    }
     for (const char *name = names; name;) {
         name += strspn(name, " ");
-        const size_t length = strcspn(name, ","), trimmed = strcspn(name, ", ");
+        const size_t length = strcspn(name, ",");
         const char *next = name[length] ? name + length + 1 : NULL;
+        size_t trimmed = length;
+        while (trimmed && name[trimmed - 1] == ' ')
+            trimmed--;
         if (trimmed == 0) {
             rc = qvl_fail(err, QVL_ECONFIG, "dataset: an empty name in '%s'", names);
             goto out;
@@ -264,7 +281,8 @@ qvl_status qvl_dataset_info_describe(qvl_text *out, const qvl_dataset_info *info
     for (int k = 0; k < N_COLUMNS + N_TAGS && rc == QVL_OK; k++) {
         const field *f = k < N_COLUMNS ? &COLUMNS[k] : &TAGS[k - N_COLUMNS];
         const char *text = *member_of((qvl_dataset_info *)(uintptr_t)info, f);
-        rc = qvl_text_printf(out, err, "%s %s\n", f->key, text ? text : "None");
+        rc = text ? qvl_text_printf(out, err, "%s %zu %s\n", f->key, strlen(text), text)
+                  : qvl_text_printf(out, err, "%s None\n", f->key);
     }
     return rc;
 }

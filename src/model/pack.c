@@ -84,9 +84,9 @@ qvl_status qvl_pack_add(qvl_pack *pack, const qvl_sample_view *sample, float wei
                         "pack of %" PRId64 " tokens: sample of %" PRId64
                         " does not fit after %" PRId64,
                         pack->capacity, n, T);
-    QVL_TRY(add_features(pack, sample, err));
     QVL_TRY(qvl_mrope_positions(pack->positions + T, pack->capacity, NULL, sample->ids, n,
                                 sample->grids, sample->n_images, dims, err));
+    QVL_TRY(add_features(pack, sample, err));
     memcpy(pack->ids + T, sample->ids, (size_t)n * sizeof *pack->ids);
     for (int64_t i = 0; i < n; i++) {
         pack->sample[T + i] = (int32_t)sample->number;
