@@ -41,7 +41,7 @@ static qvl_status add_tool(qvl_text *out, const json_t *tool, qvl_err *err)
 static qvl_status add_tools(qvl_text *out, const char *tools, size_t n, qvl_err *err)
 {
     json_error_t why;
-    json_t *list = json_loadb(tools, n, JSON_DECODE_ANY, &why), *tool;
+    json_t *list = json_loadb(tools, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why), *tool;
     size_t i;
     qvl_status rc = QVL_OK;
     if (!list)
@@ -125,7 +125,7 @@ out:
 qvl_status qvl_chat_add_function(qvl_text *out, const char *content, size_t n, qvl_err *err)
 {
     json_error_t why;
-    json_t *calls = json_loadb(content, n, JSON_DECODE_ANY, &why), *call;
+    json_t *calls = json_loadb(content, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why), *call;
     size_t i;
     qvl_status rc = QVL_OK;
     if (!calls)

@@ -117,6 +117,14 @@ out:
     return rc;
 }
 
+/* A file may declare any number of elements and hold none of them. An index of this size is
+ * believed as it is; a larger one must have a byte in the file for every thousand that it unpacks
+ * to. */
+static bool is_backed(hid_t set, uint64_t n_bytes)
+{
+    return n_bytes <= ((uint64_t)64 << 20) || H5Dget_storage_size(set) >= n_bytes / 1100;
+}
+
 /* A whole integer array; 2^34 elements are past any index that would fit in memory. */
 static qvl_status load_integers(qvl_dataset *data, const char *name, hid_t type, size_t bytes,
                                 void *out_pointer, int64_t *out_count, int width, qvl_err *err)
@@ -133,6 +141,11 @@ static qvl_status load_integers(qvl_dataset *data, const char *name, hid_t type,
         goto out;
     }
     count = (size_t)dims[0] * (size_t)width;
+    if (!is_backed(set, (uint64_t)count * bytes)) {
+        rc = qvl_fail(err, QVL_EDATA, "%s: /%s declares %zu elements, %" PRIu64 " bytes are there",
+                      data->path, name, count, (uint64_t)H5Dget_storage_size(set));
+        goto out;
+    }
     QVL_TRY(qvl_alloc(&values, count, bytes, name, err));
     if (count && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
         rc = qvl_h5_fail(err, QVL_EDATA, "%s: /%s", data->path, name);
@@ -336,6 +349,18 @@ const char *qvl_dataset_describe(const qvl_dataset *data, int64_t sample, char b
     return buffer;
 }
 
+/* "sample 3", with where it came from when the file says so. */
+static const char *place_of(const qvl_dataset *data, int64_t sample, char buffer[600])
+{
+    char source[512];
+    if (data->source && data->source_names)
+        snprintf(buffer, 600, "sample %" PRId64 " (%s)", sample,
+                 qvl_dataset_describe(data, sample, source));
+    else
+        snprintf(buffer, 600, "sample %" PRId64, sample);
+    return buffer;
+}
+
 /* Image tokens come in runs of the images' sizes, each run followed by something else or the next
  * image's run only after its own end. */
 static qvl_status check_image_tokens(const qvl_dataset *data, const qvl_dataset_rules *rules,
@@ -343,6 +368,7 @@ static qvl_status check_image_tokens(const qvl_dataset *data, const qvl_dataset_
 {
     const int32_t *images = NULL;
     const int64_t n = qvl_dataset_length(data, sample);
+    char place[600];
     const int64_t n_images = qvl_dataset_sample_images(data, sample, &images);
     int64_t expected = 0, found = 0, at = 0;
     for (int64_t i = 0; i < n; i++)
@@ -355,16 +381,16 @@ static qvl_status check_image_tokens(const qvl_dataset *data, const qvl_dataset_
         for (int64_t i = 0; i < run && at < n; i++, at++)
             if (ids[at] != rules->image_token)
                 return qvl_fail(err, QVL_EDATA,
-                                "%s: sample %" PRId64 ": image %" PRId64 " (grid %d x %d) needs a "
+                                "%s: %s: image %" PRId64 " (grid %d x %d) needs a "
                                 "run of %" PRId64 " image tokens, only %" PRId64 " are there",
-                                data->path, sample, k, grid[1], grid[2], run, i);
+                                data->path, place_of(data, sample, place), k, grid[1], grid[2], run,
+                                i);
         expected += run;
     }
     if (found != expected)
         return qvl_fail(err, QVL_EDATA,
-                        "%s: sample %" PRId64 ": %" PRId64 " image tokens, its %" PRId64
-                        " images need %" PRId64,
-                        data->path, sample, found, n_images, expected);
+                        "%s: %s: %" PRId64 " image tokens, its %" PRId64 " images need %" PRId64,
+                        data->path, place_of(data, sample, place), found, n_images, expected);
     return QVL_OK;
 }
 
@@ -373,22 +399,23 @@ static qvl_status check_sample(const qvl_dataset *data, const qvl_dataset_rules 
                                qvl_err *err)
 {
     const int64_t n = qvl_dataset_length(data, sample);
+    char place[600];
     for (int64_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= rules->vocab)
             return qvl_fail(err, QVL_EDATA,
-                            "%s: sample %" PRId64 ": id %d at token %" PRId64
+                            "%s: %s: id %d at token %" PRId64
                             " is outside the vocabulary of %" PRId64,
-                            data->path, sample, ids[i], i, rules->vocab);
+                            data->path, place_of(data, sample, place), ids[i], i, rules->vocab);
         if (labels[i] != -100 && (labels[i] < 0 || labels[i] >= rules->vocab))
             return qvl_fail(err, QVL_EDATA,
-                            "%s: sample %" PRId64 ": label %d at token %" PRId64
+                            "%s: %s: label %d at token %" PRId64
                             " is neither -100 nor in the vocabulary of %" PRId64,
-                            data->path, sample, labels[i], i, rules->vocab);
+                            data->path, place_of(data, sample, place), labels[i], i, rules->vocab);
         if (ids[i] == rules->video_token)
             return qvl_fail(err, QVL_EDATA,
-                            "%s: sample %" PRId64 ": token %" PRId64
+                            "%s: %s: token %" PRId64
                             " belongs to a video; videos are not supported",
-                            data->path, sample, i);
+                            data->path, place_of(data, sample, place), i);
     }
     return check_image_tokens(data, rules, sample, ids, err);
 }

@@ -58,7 +58,7 @@ qvl_status qvl_dataset_read_sample(qvl_dataset *data, int64_t sample, int32_t *i
 /* Pixels of an image: out [rows*14, cols*14, 3]. */
 qvl_status qvl_dataset_read_rgb(qvl_dataset *data, int64_t image, uint8_t *out, qvl_err *err);
 
-/* "data/x.json: record 17" when the file says where a sample came from, else "sample 17". */
+/* "data/x.json: sample 17" when the file says where a sample came from, else "sample 17". */
 const char *qvl_dataset_describe(const qvl_dataset *data, int64_t sample, char buffer[512]);
 
 /* ---- writing ----------------------------------------------------------------------------------

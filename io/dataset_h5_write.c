@@ -71,7 +71,8 @@ void qvl_dataset_writer_discard(qvl_dataset_writer *writer)
 }
 
 /* width 1: [n]; else [n, width]. Chunks of about 256 KiB, byte-shuffled and lightly deflated: token
- * ids shrink to a third, and a random sample costs one or two chunks. */
+ * ids shrink to a third, and a random sample costs one or two chunks. zlib's checksum is in each.
+ */
 static qvl_status open_column(qvl_dataset_writer *writer, int index, const char *name, hid_t type,
                               size_t element_bytes, int width, qvl_err *err)
 {
@@ -193,6 +194,17 @@ static qvl_status open_columns(qvl_dataset_writer *writer, qvl_err *err)
     return rc;
 }
 
+/* In HDF5 1.10's layout, where the library finds damage to its own structures by checksums; in the
+ * older ones a single wrong byte can make it read outside its memory. */
+static hid_t create_file(const char *path)
+{
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110);
+    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    H5Pclose(access);
+    return file;
+}
+
 qvl_status qvl_dataset_writer_create(qvl_dataset_writer **out, const char *path,
                                      const qvl_dataset_attributes *attributes, qvl_err *err)
 {
@@ -209,9 +221,10 @@ qvl_status qvl_dataset_writer_create(qvl_dataset_writer **out, const char *path,
     QVL_TRY(qvl_copy_text(&writer->path, path, err));
     QVL_TRY(qvl_text_printf(&temporary, err, "%s.%ld.tmp", path, (long)getpid()));
     errno = 0;
-    writer->file = H5Fcreate(temporary.data, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    writer->file = create_file(temporary.data);
     if (writer->file < 0) {
         const int saved = errno; /* HDF5's own text hides it */
+        unlink(temporary.data);  /* it may have been made before it could not be filled */
         rc = saved ? qvl_fail_errno(err, saved, 1, "create %s", path)
                    : qvl_h5_fail(err, QVL_EIO, "create %s", path);
         goto out;

@@ -10,6 +10,7 @@
 
 void qvl_h5_quiet(void)
 {
+    H5dont_atexit(); /* a file that could not be closed (a full disk) would make it crash there */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 

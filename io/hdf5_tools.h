@@ -13,7 +13,8 @@
 extern "C" {
 #endif
 
-/* Switches HDF5's error printing off; call before other HDF5 calls. */
+/* Switches HDF5's error printing off, and its work at the program's end, since we close what we
+ * open; call before other HDF5 calls. */
 void qvl_h5_quiet(void);
 
 /* status with "format: HDF5's reason". */

@@ -53,9 +53,11 @@ qvl_status qvl_world_sum_f32(qvl_world *world, float *buffer, int64_t n, qvl_err
     qvl_status rc = QVL_OK;
     if (n_ranks == 1)
         return QVL_OK;
-    if (!world->scratch)
-        QVL_TRY(qvl_alloc(&world->scratch, 1, float_bytes + 4 * n_ranks * sizeof(int),
-                          "gradient exchange", err));
+    if (!world->scratch) {
+        rc = qvl_alloc(&world->scratch, 1, float_bytes + 4 * n_ranks * sizeof(int),
+                       "gradient exchange", err);
+        QVL_TRY(qvl_world_agree(world, rc, err));
+    }
     float *received = (float *)(void *)world->scratch;
     int *counts = (int *)(void *)(world->scratch + float_bytes);
     for (int64_t at = 0; at < n; at += SUM_CHUNK) {
@@ -70,8 +72,10 @@ qvl_status qvl_world_compare(qvl_world *world, const char *what, const char *tex
 {
     char digest[QVL_SHA256_TEXT_BYTES] = "", *all = NULL;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_sha256_bytes(digest, text, strlen(text), err));
-    QVL_TRY(qvl_alloc(&all, (size_t)world->n_ranks, sizeof digest, "comparison", err));
+    rc = qvl_sha256_bytes(digest, text, strlen(text), err);
+    if (rc == QVL_OK)
+        rc = qvl_alloc(&all, (size_t)world->n_ranks, sizeof digest, "comparison", err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
     QVL_TRY(qvl_world_all_gather(world, all, digest, sizeof digest, err));
     for (int r = 1; r < world->n_ranks; r++) {
         const char *other = all + (size_t)r * sizeof digest;
@@ -89,6 +93,7 @@ out:
 }
 
 struct qvl_shared {
+    qvl_world *world;
     MPI_Win window;
 };
 
@@ -100,7 +105,9 @@ qvl_status qvl_world_share(qvl_world *world, qvl_shared **out_shared, void **out
     MPI_Aint size = 0;
     int unit = 0;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_alloc(&shared, 1, sizeof *shared, "shared memory", err));
+    rc = qvl_alloc(&shared, 1, sizeof *shared, "shared memory", err);
+    QVL_TRY(qvl_world_agree(world, rc, err)); /* all are here: what follows has no deadline */
+    shared->world = world;
     shared->window = MPI_WIN_NULL;
     rc = qvl_world_check(MPI_Win_allocate_shared(world->local_rank == 0 ? (MPI_Aint)n_bytes : 0, 1,
                                                  MPI_INFO_NULL, world->local, &memory,
@@ -125,6 +132,7 @@ void qvl_world_unshare(qvl_shared *shared)
 {
     if (!shared)
         return;
+    qvl_world_barrier(shared->world, NULL); /* MPI_Win_free waits without a deadline */
     if (shared->window != MPI_WIN_NULL)
         MPI_Win_free(&shared->window);
     free(shared);

@@ -56,6 +56,8 @@ void qvl_world_destroy(qvl_world *world)
 {
     if (!world)
         return;
+    if (world->n_ranks > 1) /* MPI_Finalize waits without a deadline */
+        qvl_world_barrier(world, NULL);
     if (world->local != MPI_COMM_NULL)
         MPI_Comm_free(&world->local);
     if (world->comm != MPI_COMM_NULL)
@@ -201,6 +203,8 @@ qvl_status qvl_world_agree(qvl_world *world, qvl_status local, qvl_err *err)
     *err = reason;
     return reason.status;
 out:
+    if (err->status == QVL_OK)
+        *err = reason;
     return rc;
 }
 

@@ -71,8 +71,9 @@ qvl_status qvl_world_receive(qvl_world *world, void *bytes, size_t n_bytes, int 
 /* QVL_EDATA on all ranks when text is not the same on all; what names it ("configuration"). */
 qvl_status qvl_world_compare(qvl_world *world, const char *what, const char *text, qvl_err *err);
 
-/* Memory that the ranks of one host share: *out [n_bytes], zeroed. One per call; released with the
- * world or by qvl_world_unshare. Writers and readers meet at a barrier in between. */
+/* Memory that the ranks of one host share: *out [n_bytes], zeroed. One per call; released by
+ * qvl_world_unshare, which all ranks call before the world ends. Writers and readers meet at a
+ * barrier in between. */
 typedef struct qvl_shared qvl_shared;
 qvl_status qvl_world_share(qvl_world *world, qvl_shared **out_shared, void **out, size_t n_bytes,
                            qvl_err *err);

@@ -90,6 +90,13 @@ static qvl_status join_list(qvl_text *out, const qvl_yaml_node *node, const char
     return rc;
 }
 
+/* 010 is 8 to YAML 1.1, which nobody means. */
+static bool is_octal(const char *text)
+{
+    text += *text == '-' || *text == '+';
+    return text[0] == '0' && text[1] && strspn(text, "01234567") == strlen(text);
+}
+
 static qvl_status set_number(qvl_config *config, const qvl_option *option,
                              const qvl_yaml_node *node, const char *where, qvl_err *err)
 {
@@ -99,6 +106,10 @@ static qvl_status set_number(qvl_config *config, const qvl_option *option,
     const char *kind = is_int ? "a whole number" : "a number";
     if (node->kind != QVL_YAML_SCALAR)
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected %s", where, option->key, kind);
+    if (is_octal(node->text))
+        return qvl_fail(err, QVL_ECONFIG,
+                        "%s: %s: '%s' is octal in YAML; write it without the zero", where,
+                        option->key, node->text);
     const bool is_number = qvl_parse_double(node->text, &value);
     if (!is_number || (is_int && value != floor(value))) /* 1e3 and 8.0 are whole */
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not %s", where, option->key, node->text,

@@ -274,6 +274,41 @@ out:
     return rc;
 }
 
+static const char *name_of(const qvl_dataset_info *info, int column)
+{
+    return *member_of((qvl_dataset_info *)(uintptr_t)info, &COLUMNS[column]);
+}
+
+uint32_t qvl_dataset_info_columns(const qvl_dataset_info *info)
+{
+    uint32_t columns = 0;
+    for (int k = 0; k < N_COLUMNS; k++) {
+        const bool is_messages = COLUMNS[k].offset == offsetof(qvl_dataset_info, messages);
+        const bool is_alpacas = k < 4; /* prompt, query, response, history */
+        if (name_of(info, k) && (info->formatting == QVL_ALPACA ? !is_messages : !is_alpacas))
+            columns |= 1u << k;
+    }
+    return columns;
+}
+
+uint32_t qvl_dataset_info_columns_of(const qvl_dataset_info *info, const json_t *record)
+{
+    const uint32_t columns = qvl_dataset_info_columns(info);
+    uint32_t found = 0;
+    for (int k = 0; k < N_COLUMNS; k++)
+        if ((columns & 1u << k) && json_object_get(record, name_of(info, k)))
+            found |= 1u << k;
+    return found;
+}
+
+const char *qvl_dataset_info_column(const qvl_dataset_info *info, int bit, const char **out_name)
+{
+    if (bit >= N_COLUMNS)
+        return NULL;
+    *out_name = name_of(info, bit);
+    return COLUMNS[bit].key;
+}
+
 qvl_status qvl_dataset_info_describe(qvl_text *out, const qvl_dataset_info *info, qvl_err *err)
 {
     qvl_status rc = qvl_text_printf(out, err, "formatting %d num_samples %" PRId64 "\n",

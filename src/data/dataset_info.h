@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "src/base/status.h"
 #include "src/base/text.h"
 
@@ -36,6 +38,14 @@ typedef struct qvl_dataset_info {
 qvl_status qvl_dataset_info_read(qvl_dataset_info **out, size_t *count, const char *names,
                                  const char *dataset_dir, qvl_err *err);
 void qvl_dataset_info_free(qvl_dataset_info *infos, size_t count);
+
+/* Columns that the entry names and its format reads, as bits; those of them that the record (an
+ * object) has. */
+uint32_t qvl_dataset_info_columns(const qvl_dataset_info *info);
+uint32_t qvl_dataset_info_columns_of(const qvl_dataset_info *info, const json_t *record);
+/* The column of a bit's number: its key in the entry, and its name in the records. NULL past the
+ * last. */
+const char *qvl_dataset_info_column(const qvl_dataset_info *info, int bit, const char **out_name);
 
 /* Appends everything of an entry that influences the encoding, for the digest. */
 qvl_status qvl_dataset_info_describe(qvl_text *out, const qvl_dataset_info *info, qvl_err *err);

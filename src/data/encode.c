@@ -293,16 +293,25 @@ out:
     return rc;
 }
 
-static qvl_status check_images_kept(const qvl_sample_encoder *encoder, const qvl_encoded *out,
-                                    qvl_err *err)
+/* The tokens that stand for media are those of its images, all of them. */
+static qvl_status check_media_tokens(const qvl_sample_encoder *encoder, const qvl_encoded *out,
+                                     qvl_err *err)
 {
-    int64_t expected = 0, found = 0;
+    const qvl_encode_options *options = &encoder->options;
+    int64_t expected = 0, found = 0, n_video = 0;
     for (size_t i = 0; i < out->n_images; i++)
         expected += (int64_t)out->grids[3 * i] * out->grids[3 * i + 1] * out->grids[3 * i + 2] / 4;
-    for (size_t i = 0; i < out->ids.len; i++)
-        found += out->ids.data[i] == encoder->options.image_token;
+    for (size_t i = 0; i < out->ids.len; i++) {
+        found += out->ids.data[i] == options->image_token;
+        n_video += out->ids.data[i] == options->video_token;
+    }
+    if (n_video)
+        return qvl_fail(err, QVL_EDATA, "its text holds <|video_pad|>; only images are supported");
     if (found == expected)
         return QVL_OK;
+    if (options->split_special_tokens)
+        return qvl_fail(err, QVL_EDATA,
+                        "split_special_tokens: true takes the tokens of its images apart");
     if (found > expected)
         return qvl_fail(err, QVL_EDATA,
                         "%" PRId64 " image tokens for images of %" PRId64
@@ -311,7 +320,7 @@ static qvl_status check_images_kept(const qvl_sample_encoder *encoder, const qvl
     return qvl_fail(err, QVL_EDATA,
                     "cutoff_len %" PRId64 " cuts its images: %" PRId64 " of %" PRId64
                     " image tokens are left; raise cutoff_len or lower image_max_pixels",
-                    encoder->options.cutoff_len, found, expected);
+                    options->cutoff_len, found, expected);
 }
 
 qvl_status qvl_encode_sample(qvl_sample_encoder *encoder, qvl_encoded *out,
@@ -332,7 +341,7 @@ qvl_status qvl_encode_sample(qvl_sample_encoder *encoder, qvl_encoded *out,
     QVL_TRY(tokenise_pairs(encoder, out, conversation, err));
     cut_pairs(encoder, out);
     QVL_TRY(join_pairs(encoder, out, err));
-    QVL_TRY(check_images_kept(encoder, out, err));
+    QVL_TRY(check_media_tokens(encoder, out, err));
     for (size_t i = 1; i < out->labels.len; i++)
         has_labels |= out->labels.data[i] != -100;
     if (!has_labels)

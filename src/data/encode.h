@@ -21,7 +21,7 @@ typedef struct qvl_encode_options {
     const char *default_system; /* NULL: the template's */
     const char *media_dir;
     qvl_image_limits limits;
-    int32_t image_token; /* id of <|image_pad|> */
+    int32_t image_token, video_token; /* ids of <|image_pad|> and <|video_pad|>; -1: none */
 } qvl_encode_options;
 
 /* One encoded sample. Start with {0}; reused. */

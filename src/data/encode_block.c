@@ -31,6 +31,7 @@ struct qvl_block_encoder {
 /* Fixed part of an entry; ids, labels, grids and text follow, padded to 4 bytes. */
 typedef struct entry_header {
     int32_t outcome, n_ids, n_images, n_cut, status, n_text;
+    uint32_t columns;
 } entry_header;
 
 void qvl_block_encoder_destroy(qvl_block_encoder *encoder)
@@ -107,18 +108,18 @@ static qvl_status open_files(qvl_block_encoder *encoder, const qvl_record_ref *r
     return QVL_OK;
 }
 
-static qvl_status write_entry(qvl_text *out, const qvl_encoded *encoded, qvl_outcome outcome,
-                              qvl_status status, const char *text, size_t n_text, qvl_err *err)
+static qvl_status write_entry(qvl_text *out, const qvl_encoded *encoded, entry_header header,
+                              const char *text, size_t n_text, qvl_err *err)
 {
     static const char PADDING[4] = "";
-    const bool is_kept = outcome == QVL_KEPT;
-    const entry_header header = {.outcome = outcome,
-                                 .n_ids = is_kept ? (int32_t)encoded->ids.len : 0,
-                                 .n_images = is_kept ? (int32_t)encoded->n_images : 0,
-                                 .n_cut = is_kept ? (int32_t)encoded->n_cut : 0,
-                                 .status = status,
-                                 .n_text = (int32_t)n_text};
+    const bool is_kept = header.outcome == QVL_KEPT;
     qvl_status rc = QVL_OK;
+    header.n_text = (int32_t)n_text;
+    if (is_kept) {
+        header.n_ids = (int32_t)encoded->ids.len;
+        header.n_images = (int32_t)encoded->n_images;
+        header.n_cut = (int32_t)encoded->n_cut;
+    }
     QVL_TRY(qvl_text_add(out, (const char *)&header, sizeof header, err));
     if (is_kept) {
         const size_t bytes = encoded->ids.len * sizeof(int32_t);
@@ -140,11 +141,14 @@ static qvl_status encode_one(qvl_block_encoder *encoder, worker *w, const qvl_re
     const qvl_dataset_info *info = &encoder->selection->infos[ref->info];
     qvl_err why = {QVL_OK, ""};
     json_t *record = NULL;
+    entry_header header = {.outcome = QVL_KEPT};
     qvl_text_clear(out);
     qvl_status rc = qvl_record_read(&record, encoder->fds[ref->info][ref->file],
                                     info->files[ref->file], &ref->span, &w->scratch, &why);
-    if (rc == QVL_OK)
+    if (rc == QVL_OK) {
+        header.columns = qvl_dataset_info_columns_of(info, record);
         rc = qvl_conversation_read(&w->conversation, record, info, &why);
+    }
     if (rc == QVL_OK)
         rc = qvl_encode_sample(w->encoder, &w->encoded, &w->conversation, &why);
     json_decref(record);
@@ -152,12 +156,17 @@ static qvl_status encode_one(qvl_block_encoder *encoder, worker *w, const qvl_re
         *err = why;
         return rc;
     }
-    if (rc != QVL_OK)
-        return write_entry(out, NULL, QVL_BAD, rc, why.text, strlen(why.text) + 1, err);
-    if (w->encoded.dropped)
-        return write_entry(out, NULL, QVL_DROPPED, QVL_OK, w->encoded.dropped,
-                           strlen(w->encoded.dropped) + 1, err);
-    return write_entry(out, &w->encoded, QVL_KEPT, QVL_OK, w->encoded.image_paths.data,
+    header.status = rc;
+    if (rc != QVL_OK) {
+        header.outcome = QVL_BAD;
+        return write_entry(out, NULL, header, why.text, strlen(why.text) + 1, err);
+    }
+    if (w->encoded.dropped) {
+        header.outcome = QVL_DROPPED;
+        return write_entry(out, NULL, header, w->encoded.dropped, strlen(w->encoded.dropped) + 1,
+                           err);
+    }
+    return write_entry(out, &w->encoded, header, w->encoded.image_paths.data,
                        w->encoded.image_paths.len, err);
 }
 
@@ -194,6 +203,7 @@ int qvl_block_next(qvl_block_entry *out, const qvl_text *message, size_t *at)
                              .n_images = header.n_images,
                              .n_cut = header.n_cut,
                              .status = (qvl_status)header.status,
+                             .columns = header.columns,
                              .ids = numbers,
                              .labels = numbers + header.n_ids,
                              .grids = numbers + 2 * (size_t)header.n_ids};

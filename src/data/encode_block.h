@@ -24,6 +24,7 @@ typedef struct qvl_block_entry {
     qvl_outcome outcome;
     int32_t n_ids, n_images, n_cut;
     qvl_status status;           /* of a bad one */
+    uint32_t columns;            /* that the record has (qvl_dataset_info_columns_of) */
     const int32_t *ids, *labels; /* [n_ids] */
     const int32_t *grids;        /* [n_images, 3] */
     const char *text;            /* image paths, each ended by a NUL; or why it is dropped or bad */

@@ -128,24 +128,36 @@ out:
     return rc;
 }
 
-/* Faults are known to rank 0; all ranks learn of the first. */
-static qvl_status conclude(qvl_part *part, qvl_err *err)
+/* What is wrong with the parts. */
+static qvl_status judge(const qvl_part *parts, int n_parts, qvl_err *err)
 {
-    qvl_status rc = QVL_OK;
-    if (qvl_world_rank(part->world) == 0) {
-        qvl_part_report(part);
-        if (part->n_bad > 1)
-            rc = qvl_fail(err, part->first_bad.status, "%s (and %" PRId64 " more bad samples)",
-                          part->first_bad.text, part->n_bad - 1);
-        else if (part->n_bad)
-            rc = qvl_fail(err, part->first_bad.status, "%s", part->first_bad.text);
-        else if (part->table.n_samples == 0)
-            rc = qvl_fail(err, QVL_EDATA,
-                          "no samples are left of the %s data (%" PRId64 " records, %" PRId64
-                          " dropped)",
-                          part->name, part->n_refs, part->n_dropped);
+    const qvl_err *first = NULL;
+    int64_t n_bad = 0;
+    for (int i = 0; i < n_parts; i++) {
+        first = !first && parts[i].n_bad ? &parts[i].first_bad : first;
+        n_bad += parts[i].n_bad;
     }
-    return qvl_world_agree(part->world, rc, err);
+    for (int i = 0; i < n_parts && n_bad > 1; i++)
+        qvl_part_report_bad(&parts[i]);
+    if (n_bad > 1)
+        return qvl_fail(err, first->status, "%s (and %" PRId64 " more bad samples)", first->text,
+                        n_bad - 1);
+    if (n_bad)
+        return qvl_fail(err, first->status, "%s", first->text);
+    for (int i = 0; i < n_parts; i++)
+        if (parts[i].table.n_samples == 0)
+            return qvl_fail(err, QVL_EDATA,
+                            "no samples are left of the %s data (%" PRId64 " records, %" PRId64
+                            " dropped)",
+                            parts[i].name, parts[i].n_refs, parts[i].n_dropped);
+    return QVL_OK;
+}
+
+/* Faults are known to rank 0; all ranks learn of the first. */
+static qvl_status conclude(const qvl_part *parts, int n_parts, qvl_err *err)
+{
+    const bool is_root = qvl_world_rank(parts->world) == 0;
+    return qvl_world_agree(parts->world, is_root ? judge(parts, n_parts, err) : QVL_OK, err);
 }
 
 typedef struct prepare_context {
@@ -157,27 +169,26 @@ typedef struct prepare_context {
     qvl_encode_options options;
     qvl_block_encoder *encoder;
     int n_threads;
+    /* the directory that had to be made for a file, and the outermost that was */
+    char made[QVL_PATH_BYTES], first_made[QVL_PATH_BYTES];
 } prepare_context;
-
-static qvl_status join_sources(qvl_text *out, const qvl_selection *selection, qvl_err *err)
-{
-    qvl_status rc = qvl_text_puts(out, "", err);
-    for (size_t i = 0; i < selection->n_infos && rc == QVL_OK; i++)
-        rc = qvl_text_printf(out, err, "%s%s", i ? "\n" : "", selection->infos[i].files[0]);
-    return rc;
-}
 
 static qvl_status open_writer(prepare_context *c, qvl_part *part, const char *path, qvl_err *err)
 {
     qvl_text sources = {0};
     char parent[QVL_PATH_BYTES];
     qvl_status rc = QVL_OK;
-    QVL_TRY(join_sources(&sources, &c->selection, err));
+    QVL_TRY(qvl_selection_join_sources(&sources, &c->selection, err));
     QVL_TRY(qvl_path_join(parent, "", path, err));
     char *name = strrchr(parent, '/');
     if (name && name != parent) {
         *name = '\0';
-        QVL_TRY(qvl_directory_create(parent, err));
+        char first[QVL_PATH_BYTES];
+        QVL_TRY(qvl_directory_create_from(first, parent, err));
+        if (first[0]) {
+            memcpy(c->made, parent, sizeof parent);
+            memcpy(c->first_made, first, sizeof first);
+        }
     }
     rc = qvl_dataset_writer_create(
         &part->writer, path,
@@ -193,34 +204,65 @@ out:
     return rc;
 }
 
-/* One part from records to its file; path "" only checks. */
-static qvl_status run_part(prepare_context *c, qvl_sample_table *table, const char *name,
-                           int64_t first, int64_t n, const char *path, qvl_err *err)
+/* One part from records to what its writer will finish; path "" only checks. */
+static qvl_status run_part(prepare_context *c, qvl_part *part, const char *path, qvl_err *err)
 {
-    qvl_part part = {.world = c->world,
-                     .log = c->log,
-                     .selection = &c->selection,
-                     .refs = c->selection.refs + first,
-                     .n_refs = n,
-                     .name = name,
-                     .started_s = qvl_clock_s()};
     const bool is_writer = path[0] && qvl_world_rank(c->world) == 0;
-    qvl_status rc = is_writer ? open_writer(c, &part, path, err) : QVL_OK;
+    qvl_status rc = is_writer ? open_writer(c, part, path, err) : QVL_OK;
+    part->started_s = qvl_clock_s();
     QVL_TRY(qvl_world_agree(c->world, rc, err));
-    QVL_TRY(encode_part(&part, c->encoder, err));
-    QVL_TRY(qvl_part_images(&part, &c->options.limits, c->n_threads, err));
-    QVL_TRY(conclude(&part, err));
-    if (is_writer) {
-        rc = qvl_dataset_writer_finish(part.writer, err);
-        part.writer = NULL;
-    }
+    QVL_TRY(encode_part(part, c->encoder, err));
+    QVL_TRY(qvl_part_images(part, &c->options.limits, c->n_threads, err));
+    if (qvl_world_rank(c->world) == 0)
+        qvl_part_report(part);
+out:
+    return rc;
+}
+
+static qvl_status finish_part(prepare_context *c, qvl_part *part, qvl_sample_table *table,
+                              const char *path, qvl_err *err)
+{
+    const bool is_writer = part->writer != NULL;
+    qvl_status rc = QVL_OK;
+    if (is_writer)
+        rc = qvl_dataset_writer_finish(part->writer, err);
+    part->writer = NULL;
     QVL_TRY(qvl_world_agree(c->world, rc, err));
     if (is_writer)
         qvl_log_line(c->log, "wrote %s", path);
-    *table = part.table;
-    part.table = (qvl_sample_table){0};
+    *table = part->table;
+    part->table = (qvl_sample_table){0};
 out:
-    qvl_part_fini(&part);
+    return rc;
+}
+
+/* Both parts, then their files: when a sample of either is bad there is neither. */
+static qvl_status encode_all(prepare_context *c, qvl_prepared *out, qvl_err *err)
+{
+    const qvl_selection *s = &c->selection;
+    const int n_parts = s->n_eval ? 2 : 1;
+    qvl_part parts[2];
+    qvl_status rc = QVL_OK;
+    parts[0] = parts[1] = (qvl_part){.world = c->world, .log = c->log, .selection = s};
+    parts[0].name = "training";
+    parts[0].refs = s->refs;
+    parts[0].n_refs = s->n_train;
+    parts[1].name = "evaluation";
+    parts[1].refs = s->refs + s->n_train;
+    parts[1].n_refs = s->n_eval;
+    rc = qvl_block_encoder_create(&c->encoder, s, c->tokenizer, &c->options, c->n_threads, err);
+    QVL_TRY(qvl_world_agree(c->world, rc, err));
+    for (int i = 0; i < n_parts; i++)
+        QVL_TRY(run_part(c, &parts[i], i ? out->eval_path : out->train_path, err));
+    QVL_TRY(conclude(parts, n_parts, err));
+    QVL_TRY(finish_part(c, &parts[0], &out->train, out->train_path, err));
+    if (n_parts == 2)
+        QVL_TRY(finish_part(c, &parts[1], &out->eval, out->eval_path, err));
+out:
+    qvl_part_fini(&parts[0]);
+    qvl_part_fini(&parts[1]);
+    if (rc != QVL_OK)
+        qvl_directory_take_back(c->made, c->first_made);
     return rc;
 }
 
@@ -273,7 +315,8 @@ static qvl_status open_tokenizer(prepare_context *c, const qvl_model_dims *dims,
                                                        ? config->media_dir
                                                        : config->dataset_dir,
                                       .limits = qvl_image_limits_default,
-                                      .image_token = (int32_t)dims->image_token};
+                                      .image_token = (int32_t)dims->image_token,
+                                      .video_token = (int32_t)dims->video_token};
     c->options.limits.image_max_pixels = config->image_max_pixels;
     c->options.limits.image_min_pixels = config->image_min_pixels;
     c->options.limits.max_pixels = dims->max_pixels;
@@ -304,7 +347,7 @@ static qvl_status find_existing(prepare_context *c, const qvl_prepared *out, boo
         bool train_fits = false, eval_fits = true;
         rc = check_existing(&train_fits, out->train_path, c->selection.digest, c->config, c->log,
                             err);
-        if (rc == QVL_OK && train_fits && c->selection.n_eval)
+        if (rc == QVL_OK && c->selection.n_eval)
             rc = check_existing(&eval_fits, out->eval_path, c->selection.digest, c->config, c->log,
                                 err);
         flag = train_fits && eval_fits;
@@ -343,13 +386,7 @@ qvl_status qvl_prepare(qvl_prepared *out, const qvl_config *config, const qvl_mo
     }
     if (mode == QVL_PREPARE_CHECK)
         out->train_path[0] = out->eval_path[0] = '\0';
-    rc =
-        qvl_block_encoder_create(&c.encoder, &c.selection, c.tokenizer, &c.options, n_threads, err);
-    QVL_TRY(qvl_world_agree(world, rc, err));
-    QVL_TRY(run_part(&c, &out->train, "training", 0, c.selection.n_train, out->train_path, err));
-    if (c.selection.n_eval)
-        QVL_TRY(run_part(&c, &out->eval, "evaluation", c.selection.n_train, c.selection.n_eval,
-                         out->eval_path, err));
+    QVL_TRY(encode_all(&c, out, err));
     out->was_encoded = true;
 out:
     qvl_block_encoder_destroy(c.encoder);

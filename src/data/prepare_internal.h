@@ -7,7 +7,8 @@
 #include "src/data/image_list.h"
 #include "src/data/prepare.h"
 
-enum { QVL_LISTED_FAULTS = 20 };
+/* Lines kept of what is dropped, and of what is bad: all of it, unless a whole data set is. */
+enum { QVL_LISTED_DROPPED = 20, QVL_LISTED_BAD = 10000 };
 
 /* The gathering of one part (training or evaluation). All but world, selection and mode live on
  * rank 0 only. */
@@ -23,7 +24,8 @@ typedef struct qvl_part {
     qvl_sample_table table;
     size_t table_capacity, supervised_capacity;
     int64_t n_dropped, n_bad, n_cut_samples, n_supervised, n_image_uses;
-    qvl_text dropped_lines, bad_lines; /* the first QVL_LISTED_FAULTS of each */
+    qvl_text dropped_lines, bad_lines;
+    uint32_t *columns; /* [n_infos]: those that a record of the data set had */
     qvl_err first_bad;
     double started_s;
 } qvl_part;
@@ -35,6 +37,7 @@ qvl_status qvl_part_add(qvl_part *part, const qvl_record_ref *ref, const qvl_blo
 qvl_status qvl_part_add_bad(qvl_part *part, const qvl_record_ref *ref, qvl_status status,
                             const char *text, qvl_err *err);
 void qvl_part_report(const qvl_part *part);
+void qvl_part_report_bad(const qvl_part *part);
 void qvl_part_fini(qvl_part *part);
 
 /* Decodes and resizes all images of the part, each once, spread over ranks and threads, and writes

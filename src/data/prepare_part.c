@@ -21,6 +21,7 @@ void qvl_part_fini(qvl_part *part)
     qvl_sample_table_fini(&part->table);
     qvl_text_fini(&part->dropped_lines);
     qvl_text_fini(&part->bad_lines);
+    free(part->columns);
     *part = (qvl_part){0};
 }
 
@@ -31,7 +32,7 @@ qvl_status qvl_part_add_bad(qvl_part *part, const qvl_record_ref *ref, qvl_statu
     qvl_selection_describe(part->selection, ref, where);
     if (part->n_bad == 0)
         qvl_fail(&part->first_bad, status, "%s: %s", where, text);
-    if (part->n_bad++ < QVL_LISTED_FAULTS)
+    if (part->n_bad++ < QVL_LISTED_BAD)
         return qvl_text_printf(&part->bad_lines, err, "  %s: %s\n", where, text);
     return QVL_OK;
 }
@@ -40,7 +41,7 @@ static qvl_status add_dropped(qvl_part *part, const qvl_record_ref *ref, const c
                               qvl_err *err)
 {
     char where[512];
-    if (part->n_dropped++ >= QVL_LISTED_FAULTS)
+    if (part->n_dropped++ >= QVL_LISTED_DROPPED)
         return QVL_OK;
     return qvl_text_printf(&part->dropped_lines, err, "  %s: %s\n",
                            qvl_selection_describe(part->selection, ref, where), text);
@@ -83,15 +84,16 @@ static qvl_status add_kept(qvl_part *part, const qvl_record_ref *ref, const qvl_
     part->n_image_uses += entry->n_images;
     QVL_TRY(add_row(part, entry, err));
     if (part->writer)
-        QVL_TRY(qvl_dataset_writer_add_sample(part->writer,
-                                              &(qvl_dataset_sample){.ids = entry->ids,
-                                                                    .labels = entry->labels,
-                                                                    .images = numbers,
-                                                                    .n = entry->n_ids,
-                                                                    .n_images = entry->n_images,
-                                                                    .source = ref->info,
-                                                                    .record = ref->record},
-                                              err));
+        QVL_TRY(qvl_dataset_writer_add_sample(
+            part->writer,
+            &(qvl_dataset_sample){.ids = entry->ids,
+                                  .labels = entry->labels,
+                                  .images = numbers,
+                                  .n = entry->n_ids,
+                                  .n_images = entry->n_images,
+                                  .source = qvl_selection_source(part->selection, ref),
+                                  .record = ref->record},
+            err));
 out:
     free(numbers);
     return rc;
@@ -100,6 +102,11 @@ out:
 qvl_status qvl_part_add(qvl_part *part, const qvl_record_ref *ref, const qvl_block_entry *entry,
                         qvl_err *err)
 {
+    qvl_status rc = QVL_OK;
+    if (!part->columns)
+        QVL_TRY(qvl_alloc(&part->columns, part->selection->n_infos, sizeof *part->columns,
+                          "columns", err));
+    part->columns[ref->info] |= entry->columns;
     switch (entry->outcome) {
     case QVL_KEPT:
         return add_kept(part, ref, entry, err);
@@ -108,6 +115,8 @@ qvl_status qvl_part_add(qvl_part *part, const qvl_record_ref *ref, const qvl_blo
     default:
         return qvl_part_add_bad(part, ref, entry->status, entry->text, err);
     }
+out:
+    return rc;
 }
 
 static int compare_lengths(const void *a, const void *b)
@@ -156,15 +165,28 @@ static void report_images(const qvl_part *part)
 
 /* The lines gathered, and how many more there are. */
 static void report_lines(const qvl_part *part, const char *title, const qvl_text *lines,
-                         int64_t count)
+                         int64_t count, int64_t limit)
 {
     if (count == 0)
         return;
     qvl_log_line(part->log, "%s", title);
     qvl_log_line(part->log, "%.*s", (int)(lines->len ? lines->len - 1 : 0),
                  lines->data ? lines->data : "");
-    if (count > QVL_LISTED_FAULTS)
-        qvl_log_line(part->log, "  ... and %" PRId64 " more", count - QVL_LISTED_FAULTS);
+    if (count > limit)
+        qvl_log_line(part->log, "  ... and %" PRId64 " more", count - limit);
+}
+
+/* A column that no record has is likely misspelt in dataset_info.json; it counts as empty. */
+static void report_columns(const qvl_part *part, int32_t number)
+{
+    const qvl_dataset_info *info = &part->selection->infos[number];
+    const uint32_t missing =
+        qvl_dataset_info_columns(info) & ~(part->columns ? part->columns[number] : 0);
+    const char *name = NULL, *key;
+    for (int bit = 0; (key = qvl_dataset_info_column(info, bit, &name)) != NULL; bit++)
+        if (missing & 1u << bit)
+            qvl_log_line(part->log, "              none of them has \"%s\" (columns.%s)", name,
+                         key);
 }
 
 void qvl_part_report(const qvl_part *part)
@@ -179,9 +201,11 @@ void qvl_part_report(const qvl_part *part)
         int64_t n = 0;
         for (int64_t k = 0; k < part->n_refs; k++)
             n += part->refs[k].info == (int32_t)i;
-        if (n)
+        if (n) {
             qvl_log_line(part->log, "  data set    %s: %" PRId64 " records",
                          part->selection->infos[i].name, n);
+            report_columns(part, (int32_t)i);
+        }
     }
     qvl_log_line(part->log,
                  "  samples     %s kept, %" PRId64 " dropped, %" PRId64 " bad; %" PRId64
@@ -190,7 +214,11 @@ void qvl_part_report(const qvl_part *part)
                  part->n_cut_samples);
     report_tokens(part);
     report_images(part);
-    report_lines(part, "dropped, as LLaMA-Factory does:", &part->dropped_lines, part->n_dropped);
-    if (part->n_bad > 1)
-        report_lines(part, "bad:", &part->bad_lines, part->n_bad);
+    report_lines(part, "dropped, as LLaMA-Factory does:", &part->dropped_lines, part->n_dropped,
+                 QVL_LISTED_DROPPED);
+}
+
+void qvl_part_report_bad(const qvl_part *part)
+{
+    report_lines(part, "bad:", &part->bad_lines, part->n_bad, QVL_LISTED_BAD);
 }

@@ -24,6 +24,27 @@ const char *qvl_selection_describe(const qvl_selection *selection, const qvl_rec
     return buffer;
 }
 
+int64_t qvl_selection_source(const qvl_selection *selection, const qvl_record_ref *ref)
+{
+    int64_t source = ref->file;
+    for (int32_t i = 0; i < ref->info; i++)
+        source += (int64_t)selection->infos[i].n_files;
+    return source;
+}
+
+qvl_status qvl_selection_join_sources(qvl_text *out, const qvl_selection *selection, qvl_err *err)
+{
+    enum { ATTRIBUTE_LIMIT = 60000 }; /* HDF5 keeps an attribute in 64 KiB */
+    qvl_status rc = qvl_text_puts(out, "", err);
+    for (size_t i = 0; i < selection->n_infos; i++)
+        for (size_t f = 0; f < selection->infos[i].n_files && rc == QVL_OK; f++)
+            rc =
+                qvl_text_printf(out, err, "%s%s", i || f ? "\n" : "", selection->infos[i].files[f]);
+    if (out->len > ATTRIBUTE_LIMIT)
+        qvl_text_fini(out);
+    return rc;
+}
+
 typedef struct ref_list {
     qvl_record_ref *data;
     size_t count, capacity;
@@ -89,6 +110,7 @@ static qvl_status add_dataset(ref_list *all, const qvl_dataset_info *info, int32
         QVL_TRY(choose(&records, info->num_samples, rng, err));
     if (config->max_samples > 0 && records.count > (size_t)config->max_samples)
         records.count = (size_t)config->max_samples;
+    QVL_TRY(qvl_text_printf(digest, err, "taken %zu\n", records.count));
     QVL_TRY(qvl_reserve(&all->data, &all->capacity, all->count + records.count, sizeof *all->data,
                         "records", err));
     if (records.count)
@@ -100,7 +122,8 @@ out:
 }
 
 /* val_size: datasets' train_test_split; the first of the permutation are kept apart. */
-static qvl_status split(ref_list *all, const qvl_config *config, int64_t *n_eval, qvl_err *err)
+static qvl_status split(ref_list *all, const qvl_config *config, int64_t *n_eval, qvl_text *digest,
+                        qvl_err *err)
 {
     const int64_t n = (int64_t)all->count;
     const double size = config->val_size;
@@ -113,6 +136,7 @@ static qvl_status split(ref_list *all, const qvl_config *config, int64_t *n_eval
                         "val_size: %" PRId64 " of %" PRId64
                         " samples are kept apart, none is left to train on",
                         *n_eval, n);
+    QVL_TRY(qvl_text_printf(digest, err, "kept apart %" PRId64 "\n", *n_eval));
     QVL_TRY(qvl_alloc(&order, (size_t)n, sizeof *order, "val_size", err));
     QVL_TRY(qvl_alloc(&mixed, (size_t)n, sizeof *mixed, "val_size", err));
     qvl_numpy_permutation(order, n, (uint64_t)config->seed);
@@ -127,24 +151,40 @@ out:
     return rc;
 }
 
-static qvl_status describe_settings(qvl_text *out, const qvl_config *config,
+/* A text with its length, so that none can look like another, or like none at all. */
+static qvl_status describe_text(qvl_text *out, const char *key, const char *text, qvl_err *err)
+{
+    return text ? qvl_text_printf(out, err, "%s %zu %s\n", key, strlen(text), text)
+                : qvl_text_printf(out, err, "%s None\n", key);
+}
+
+/* What the encoding depends on, and nothing that it does not: the seed where something is drawn,
+ * the images' settings where there are any. What max_samples and val_size come to is added where
+ * it is known. */
+static qvl_status describe_settings(qvl_text *out, const qvl_selection *s, const qvl_config *config,
                                     const char *tokenizer_sha256, const char *limits, qvl_err *err)
 {
-    char number[40];
+    bool draws = config->val_size > 0, has_images = false;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_text_printf(
-        out, err,
-        "qvl-sft 1\ntokenizer %s\ntemplate %s\ncutoff_len %" PRId64
-        "\ntrain_on_prompt %d mask_history %d split_special_tokens %d\ndefault_system %s\n",
-        tokenizer_sha256, config->template_name, config->cutoff_len, config->train_on_prompt,
-        config->mask_history, config->split_special_tokens,
-        config->default_system ? config->default_system : "None"));
+    for (size_t i = 0; i < s->n_infos; i++) {
+        draws |= s->infos[i].num_samples > 0;
+        has_images |= s->infos[i].images != NULL;
+    }
     QVL_TRY(qvl_text_printf(out, err,
-                            "image_max_pixels %" PRId64 " image_min_pixels %" PRId64
-                            " processor %s\nmax_samples %" PRId64 " val_size %s seed %" PRId64 "\n",
-                            config->image_max_pixels, config->image_min_pixels, limits,
-                            config->max_samples, qvl_format_double(number, config->val_size),
-                            config->seed));
+                            "qvl-sft 1\ntokenizer %s\ntemplate %s\ncutoff_len %" PRId64
+                            "\ntrain_on_prompt %d mask_history %d split_special_tokens %d\n",
+                            tokenizer_sha256, config->template_name, config->cutoff_len,
+                            config->train_on_prompt, config->mask_history,
+                            config->split_special_tokens));
+    QVL_TRY(describe_text(out, "default_system", config->default_system, err));
+    if (has_images) {
+        QVL_TRY(qvl_text_printf(
+            out, err, "image_max_pixels %" PRId64 " image_min_pixels %" PRId64 " processor %s\n",
+            config->image_max_pixels, config->image_min_pixels, limits));
+        QVL_TRY(describe_text(out, "media_dir", config->media_dir, err));
+    }
+    if (draws)
+        QVL_TRY(qvl_text_printf(out, err, "seed %" PRId64 "\n", config->seed));
 out:
     return rc;
 }
@@ -161,7 +201,7 @@ static qvl_status select_records(qvl_selection *s, ref_list *all, size_t n_train
         QVL_TRY(add_dataset(all, &s->infos[i], (int32_t)i, config, &rng, digest, err));
     s->n_train = (int64_t)all->count;
     if (config->val_size > 0) {
-        QVL_TRY(split(all, config, &s->n_eval, err));
+        QVL_TRY(split(all, config, &s->n_eval, digest, err));
         s->n_train -= s->n_eval;
     }
     for (size_t i = n_train_infos; i < s->n_infos; i++) {
@@ -208,7 +248,7 @@ qvl_status qvl_selection_make(qvl_selection *out, const qvl_config *config,
     qvl_status rc = read_infos(out, &n_train_infos, config, err);
     QVL_TRY(qvl_world_agree(world, rc, err));
     if (qvl_world_rank(world) == 0) {
-        rc = describe_settings(&digest, config, tokenizer_sha256, limits, err);
+        rc = describe_settings(&digest, out, config, tokenizer_sha256, limits, err);
         if (rc == QVL_OK)
             rc = select_records(out, &all, n_train_infos, config, &digest, err);
         counts[0] = out->n_train;

@@ -38,6 +38,12 @@ qvl_status qvl_selection_make(qvl_selection *out, const qvl_config *config,
                               qvl_err *err);
 void qvl_selection_fini(qvl_selection *selection);
 
+/* Number of a record's file among all files of all data sets, in their order. */
+int64_t qvl_selection_source(const qvl_selection *selection, const qvl_record_ref *ref);
+/* The paths of all these files with newlines between, for the attribute of a pre-tokenized file;
+ * nothing when they do not fit into one. */
+qvl_status qvl_selection_join_sources(qvl_text *out, const qvl_selection *selection, qvl_err *err);
+
 /* "data/x.json: sample 17" */
 const char *qvl_selection_describe(const qvl_selection *selection, const qvl_record_ref *ref,
                                    char buffer[512]);

@@ -54,13 +54,17 @@ qvl_status qvl_features_create(qvl_features **out, qvl_dataset *data, const qvl_
     qvl_features *features = NULL;
     void *memory = NULL;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_alloc(&features, 1, sizeof *features, "image features", err));
+    rc = qvl_alloc(&features, 1, sizeof *features, "image features", err);
+    if (rc == QVL_OK)
+        rc = qvl_alloc(&features->offsets, (size_t)n + 1, sizeof *features->offsets,
+                       "image features", err);
+    if (is_kept)
+        rc = qvl_world_agree(world, rc, err);
+    QVL_TRY(rc);
     features->data = data;
     features->world = world;
     features->row_bytes = dims->text.D * (int64_t)act_bytes;
     features->is_kept = is_kept;
-    QVL_TRY(qvl_alloc(&features->offsets, (size_t)n + 1, sizeof *features->offsets,
-                      "image features", err));
     for (int64_t i = 0; i < n; i++)
         features->offsets[i + 1] = features->offsets[i] + tokens_of(data, i) * features->row_bytes;
     if (is_kept && n)
@@ -101,7 +105,8 @@ static qvl_status exchange_round(qvl_features *features, int64_t first, int64_t 
         const int64_t bytes = features->offsets[i + 1] - features->offsets[i];
         longest = bytes > longest ? bytes : longest;
     }
-    QVL_TRY(qvl_alloc(&buffer, (size_t)longest, 1, "image features", err));
+    rc = qvl_alloc(&buffer, (size_t)longest, 1, "image features", err);
+    QVL_TRY(qvl_world_agree(features->world, rc, err));
     for (int64_t i = first; i < first + n; i++) {
         char *place = features->kept + features->offsets[i];
         const size_t bytes = (size_t)(features->offsets[i + 1] - features->offsets[i]);

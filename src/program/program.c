@@ -89,6 +89,8 @@ static qvl_status read_config(qvl_config **out, const arguments *args, qvl_world
     qvl_status rc = QVL_OK;
     if (qvl_world_rank(world) == 0)
         rc = qvl_file_read(&text, args->config, 1 << 20, err);
+    if (rc == QVL_EDATA) /* too large: no configuration */
+        rc = err->status = QVL_ECONFIG;
     n_bytes = text.len;
     QVL_TRY(qvl_world_agree(world, rc, err));
     QVL_TRY(qvl_world_broadcast(world, &n_bytes, sizeof n_bytes, 0, err));
@@ -122,6 +124,7 @@ int qvl_program_main(const qvl_program *program, int argc, char **argv)
     QVL_TRY(rc);
     rc = parse_arguments(program, &args, argc, argv, &err);
     QVL_TRY(qvl_world_agree(world, rc, &err));
+    QVL_TRY(qvl_world_compare(world, "version of qvl", QVL_VERSION " " QVL_GIT_REVISION, &err));
     QVL_TRY(read_config(&config, &args, world, &err));
     rc = program->run(config, args.is_check, world, &log, &err);
 out:

@@ -66,6 +66,7 @@ static qvl_status read_scalars(hid_t file, qvl_train_state *state, const qvl_lor
 {
     char *identity = NULL, *order = NULL, *format = NULL;
     double sums[3] = {0};
+    bool is_whole = true;
     int64_t version = 0, parameters = 0;
     bool found[5] = {false};
     qvl_status rc = QVL_OK;
@@ -77,7 +78,10 @@ static qvl_status read_scalars(hid_t file, qvl_train_state *state, const qvl_lor
     QVL_TRY(qvl_h5_read_integer(&state->total_tokens, &found[4], file, "total_tokens", path, err));
     QVL_TRY(qvl_h5_read_text(&identity, file, "identity", path, err));
     QVL_TRY(qvl_h5_read_text(&order, file, "order", path, err));
-    if (!format || strcmp(format, "qvl-optimizer") != 0 || version != 1 || state->step < 0) {
+    for (size_t i = 0; i < sizeof found / sizeof *found; i++)
+        is_whole &= found[i];
+    if (!is_whole || !format || strcmp(format, "qvl-optimizer") != 0 || version != 1 ||
+        state->step < 0 || state->loss_steps < 0) {
         rc = qvl_fail(err, QVL_EDATA, "%s: not an optimizer state of version 1", path);
         goto out;
     }
@@ -124,22 +128,25 @@ static qvl_status read_optimizer(const char *directory, qvl_train_state *state,
     QVL_TRY(
         qvl_h5_read_array(file, "exp_avg_sq", H5T_NATIVE_FLOAT, state->exp_avg_sq, n, path, err));
 out:
-    H5Fclose(file);
+    if (file >= 0)
+        H5Fclose(file);
     return rc;
 }
 
 /* ---- directories -------------------------------------------------------------------------------
  */
 
-/* N of "checkpoint-N", or -1. */
+/* N of "checkpoint-N" (and of no other way to write it), or -1. */
 static int64_t step_of(const char *name)
 {
     static const char PREFIX[] = "checkpoint-";
+    char digits[32];
     int64_t step = -1;
     if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0 ||
         !qvl_parse_i64(name + sizeof PREFIX - 1, &step) || step < 0)
         return -1;
-    return step;
+    snprintf(digits, sizeof digits, "%" PRId64, step);
+    return strcmp(digits, name + sizeof PREFIX - 1) == 0 ? step : -1;
 }
 
 /* Steps of the checkpoints of output_dir, ascending. *out is the caller's. */
@@ -178,16 +185,21 @@ static qvl_status checkpoint_path(char out[QVL_PATH_BYTES], const char *output_d
     return qvl_path_join(out, output_dir, name, err);
 }
 
-static qvl_status prune(const char *output_dir, int64_t keep, qvl_err *err)
+/* Removes the oldest until keep are left; newest, which was just written, is never one of them:
+ * those with larger numbers are of an earlier run. */
+static qvl_status prune(const char *output_dir, int64_t keep, int64_t newest, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
     int64_t *steps = NULL;
     size_t count = 0;
     qvl_status rc = QVL_OK;
     QVL_TRY(list_steps(&steps, &count, output_dir, err));
-    for (size_t i = 0; i + (size_t)keep < count; i++) {
+    for (size_t i = 0, left = count; i < count && left > (size_t)keep; i++) {
+        if (steps[i] == newest)
+            continue;
         QVL_TRY(checkpoint_path(path, output_dir, steps[i], "", err));
         QVL_TRY(qvl_tree_remove(path, err));
+        left--;
     }
 out:
     free(steps);
@@ -210,19 +222,34 @@ out:
     return rc;
 }
 
+/* Puts a whole directory in place of one that may be there, which is out of the way for no longer
+ * than two renames take. */
+static qvl_status put_in_place(const char *directory, const char *final, const char *old,
+                               qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_tree_remove(old, err));
+    if (rename(final, old) != 0 && errno != ENOENT)
+        return qvl_fail_errno(err, errno, 1, "rename %s", final);
+    if (rename(directory, final) != 0) {
+        rc = qvl_fail_errno(err, errno, 1, "rename to %s", final);
+        rename(old, final);
+        goto out;
+    }
+    QVL_TRY(qvl_file_flush_parent(final, err));
+    QVL_TRY(qvl_tree_remove(old, err));
+out:
+    return rc;
+}
+
 qvl_status qvl_checkpoint_save(const qvl_checkpoint_options *options, const qvl_train_state *state,
                                const qvl_lora *lora, const qvl_run_log *log, qvl_err *err)
 {
-    char temporary[QVL_PATH_BYTES] = "", final[QVL_PATH_BYTES];
+    char temporary[QVL_PATH_BYTES] = "", final[QVL_PATH_BYTES], old[QVL_PATH_BYTES];
     qvl_err ignored = {QVL_OK, ""};
-    int64_t step = 0;
     qvl_status rc = QVL_OK;
     QVL_TRY(checkpoint_path(final, options->output_dir, state->step, "", err));
-    if (qvl_file_exists(final)) {
-        if (qvl_manifest_check(final, &step, &ignored) == QVL_OK)
-            return QVL_OK;
-        QVL_TRY(qvl_tree_remove(final, err));
-    }
+    QVL_TRY(checkpoint_path(old, options->output_dir, state->step, ".old.tmp", err));
     QVL_TRY(checkpoint_path(temporary, options->output_dir, state->step, ".tmp", err));
     QVL_TRY(qvl_tree_remove(temporary, err));
     if (mkdir(temporary, 0777) != 0) {
@@ -230,14 +257,10 @@ qvl_status qvl_checkpoint_save(const qvl_checkpoint_options *options, const qvl_
         goto out;
     }
     QVL_TRY(fill_directory(temporary, options, state, lora, log, err));
-    if (rename(temporary, final) != 0) {
-        rc = qvl_fail_errno(err, errno, 1, "rename to %s", final);
-        goto out;
-    }
+    QVL_TRY(put_in_place(temporary, final, old, err));
     temporary[0] = '\0';
-    QVL_TRY(qvl_file_flush_parent(final, err));
     if (options->keep > 0)
-        QVL_TRY(prune(options->output_dir, options->keep, err));
+        QVL_TRY(prune(options->output_dir, options->keep, state->step, err));
 out:
     if (rc != QVL_OK && temporary[0])
         qvl_tree_remove(temporary, &ignored);
@@ -257,8 +280,11 @@ qvl_status qvl_checkpoint_find(char out[QVL_PATH_BYTES], const char *output_dir,
     while (count > 0) {
         qvl_err why = {QVL_OK, ""};
         QVL_TRY(checkpoint_path(out, output_dir, steps[--count], "", err));
-        if (qvl_manifest_check(out, &manifest_step, &why) == QVL_OK)
-            goto out;
+        if (qvl_manifest_check(out, &manifest_step, &why) == QVL_OK) {
+            if (manifest_step == steps[count])
+                goto out;
+            qvl_fail(&why, QVL_EDATA, "its manifest is of step %" PRId64, manifest_step);
+        }
         qvl_log_warn(log, "%s is not whole and is passed over: %s", out, why.text);
         out[0] = '\0';
     }
@@ -276,6 +302,10 @@ qvl_status qvl_checkpoint_load(const char *directory, qvl_train_state *state, co
         return qvl_fail(err, QVL_EMISSING, "%s: no such checkpoint directory", directory);
     QVL_TRY(qvl_manifest_check(directory, &step, err));
     QVL_TRY(read_optimizer(directory, state, lora, out_same_order, err));
+    if (state->step != step)
+        return qvl_fail(err, QVL_EDATA,
+                        "%s: %s is of step %" PRId64 ", the manifest of step %" PRId64, directory,
+                        OPTIMIZER, state->step, step);
     QVL_TRY(qvl_lora_load(lora, state->param, directory, err));
     if (run)
         QVL_TRY(qvl_run_log_load_state(run, directory, err));
@@ -285,5 +315,5 @@ out:
 
 qvl_status qvl_checkpoint_remove_all(const char *output_dir, qvl_err *err)
 {
-    return qvl_file_is_directory(output_dir) ? prune(output_dir, 0, err) : QVL_OK;
+    return qvl_file_is_directory(output_dir) ? prune(output_dir, 0, -1, err) : QVL_OK;
 }

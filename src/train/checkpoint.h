@@ -39,8 +39,9 @@ typedef struct qvl_checkpoint_options {
     int64_t keep; /* newest that stay; 0: all */
 } qvl_checkpoint_options;
 
-/* Writes checkpoint-N, then removes older ones beyond keep. An existing whole checkpoint-N is left
- * as it is. QVL_EIO and nothing left behind when it cannot be written. */
+/* Writes checkpoint-N, then removes older ones beyond keep. An existing checkpoint-N (of an earlier
+ * run, when this one went on from an older checkpoint) is replaced by the new one when that is
+ * whole. QVL_EIO and nothing left behind when it cannot be written. */
 qvl_status qvl_checkpoint_save(const qvl_checkpoint_options *options, const qvl_train_state *state,
                                const qvl_lora *lora, const qvl_run_log *log, qvl_err *err);
 

@@ -58,22 +58,27 @@ out:
     return rc;
 }
 
-/* The tower and what it works in are gone before the first step when features are kept. */
-static void add_up(qvl_memory_plan *plan, int ranks_per_host)
+/* The tower and what it works in are gone before the first step when features are kept. On a CPU
+ * the ranks of a host share its memory, and the kept features are in it; a GPU is a rank's own
+ * unless they share it. */
+static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_device *dev,
+                   int ranks_per_host)
 {
+    const bool is_host = strcmp(dev->ops->name, "cpu") == 0;
+    const uint64_t ranks = is_host || config->share_gpu ? (uint64_t)ranks_per_host : 1;
     const uint64_t tower = plan->vision_bytes + plan->vision_activation_bytes;
     const uint64_t always = plan->text_bytes + plan->adapter_bytes + plan->gradient_bytes +
                             plan->moment_bytes + plan->workspace_bytes + plan->step_bytes;
     plan->peak_bytes = always + (plan->keeps_features ? larger(tower, plan->activation_bytes)
                                                       : tower + plan->activation_bytes);
-    plan->needed_bytes = plan->peak_bytes * (uint64_t)ranks_per_host +
-                         (plan->keeps_features ? plan->feature_bytes : 0);
+    plan->needed_bytes =
+        plan->peak_bytes * ranks + (plan->keeps_features && is_host ? plan->feature_bytes : 0);
     plan->fits = (double)plan->needed_bytes <= USABLE * (double)plan->available_bytes;
 }
 
-static qvl_status try_size(qvl_memory_plan *plan, int64_t tokens, int64_t n_kept,
-                           const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
-                           const qvl_memory_needs *needs, qvl_err *err)
+static qvl_status try_size(qvl_memory_plan *plan, const qvl_config *config, int64_t tokens,
+                           int64_t n_kept, const qvl_model *model, const qvl_lora *lora,
+                           qvl_device *dev, const qvl_memory_needs *needs, qvl_err *err)
 {
     plan->pack_tokens = tokens;
     plan->n_kept = n_kept;
@@ -82,29 +87,30 @@ static qvl_status try_size(qvl_memory_plan *plan, int64_t tokens, int64_t n_kept
     if (rc == QVL_OK)
         rc = measure_decoder(plan, model, lora, dev, err);
     if (rc == QVL_OK)
-        add_up(plan, needs->ranks_per_host);
+        add_up(plan, config, dev, needs->ranks_per_host);
     return rc;
 }
 
 /* Most layers that can keep their activations with this many tokens; fits says whether any number
  * does. */
-static qvl_status choose_kept(qvl_memory_plan *plan, int64_t tokens, int64_t least, int64_t most,
-                              const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
-                              const qvl_memory_needs *needs, qvl_err *err)
+static qvl_status choose_kept(qvl_memory_plan *plan, const qvl_config *config, int64_t tokens,
+                              int64_t least, int64_t most, const qvl_model *model,
+                              const qvl_lora *lora, qvl_device *dev, const qvl_memory_needs *needs,
+                              qvl_err *err)
 {
-    qvl_status rc = try_size(plan, tokens, most, model, lora, dev, needs, err);
+    qvl_status rc = try_size(plan, config, tokens, most, model, lora, dev, needs, err);
     if (rc != QVL_OK || plan->fits || least == most)
         return rc;
     int64_t low = least, high = most; /* high does not fit */
     while (high - low > 1 && rc == QVL_OK) {
         const int64_t middle = (low + high) / 2;
-        rc = try_size(plan, tokens, middle, model, lora, dev, needs, err);
+        rc = try_size(plan, config, tokens, middle, model, lora, dev, needs, err);
         if (plan->fits)
             low = middle;
         else
             high = middle;
     }
-    return rc == QVL_OK ? try_size(plan, tokens, low, model, lora, dev, needs, err) : rc;
+    return rc == QVL_OK ? try_size(plan, config, tokens, low, model, lora, dev, needs, err) : rc;
 }
 
 static qvl_status choose_tokens(qvl_memory_plan *plan, const qvl_config *config,
@@ -121,7 +127,8 @@ static qvl_status choose_tokens(qvl_memory_plan *plan, const qvl_config *config,
         tokens = config->pack_tokens;
     /* A smaller pack before much recomputation: short packs cost less than another forward. */
     for (;;) {
-        const qvl_status rc = choose_kept(plan, tokens, least, most, model, lora, dev, needs, err);
+        const qvl_status rc =
+            choose_kept(plan, config, tokens, least, most, model, lora, dev, needs, err);
         const bool is_good = plan->fits && (plan->n_kept * 2 >= most || tokens <= 1024);
         if (rc != QVL_OK || is_good || tokens == needs->longest_sample || config->pack_tokens > 0)
             return rc;

@@ -9,10 +9,13 @@
 #include "src/base/memory.h"
 #include "src/train/checkpoint.h"
 
+/* What only a run that came to its end leaves; and what else it leaves. A log alone is of a run
+ * that was killed before its first checkpoint, which the same command shall be able to start again.
+ */
 static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_state.json",
-                                      "train_results.json", "all_results.json",
-                                      "trainer_log.jsonl"};
-static const char *const PLOTS[] = {"training_loss.png", "training_eval_loss.png"};
+                                      "train_results.json", "all_results.json"};
+static const char *const TRACES[] = {"trainer_log.jsonl", "training_loss.png",
+                                     "training_eval_loss.png"};
 
 /* The directory can be made and written to, and has room. */
 static qvl_status check_writable(const char *directory, uint64_t needed_bytes, qvl_err *err)
@@ -41,6 +44,19 @@ out:
     return rc;
 }
 
+/* Names under which we write before we rename: checkpoint-N.tmp, X.PID.tmp. */
+static bool is_leftover(const char *name)
+{
+    const size_t n = strlen(name);
+    size_t digits = 0;
+    if (n < 4 || strcmp(name + n - 4, ".tmp") != 0)
+        return false;
+    while (digits < n - 4 && name[n - 5 - digits] >= '0' && name[n - 5 - digits] <= '9')
+        digits++;
+    return strncmp(name, "checkpoint-", 11) == 0 || strcmp(name, ".qvl_write_test.tmp") == 0 ||
+           (digits > 0 && digits < n - 5 && name[n - 5 - digits] == '.');
+}
+
 /* What a killed run left half-written. */
 static qvl_status remove_leftovers(const char *directory, qvl_err *err)
 {
@@ -49,8 +65,7 @@ static qvl_status remove_leftovers(const char *directory, qvl_err *err)
     size_t count = 0;
     qvl_status rc = qvl_directory_list(&names, &count, directory, err);
     for (size_t i = 0; i < count && rc == QVL_OK; i++) {
-        const size_t n = strlen(names[i]);
-        if (n < 4 || strcmp(names[i] + n - 4, ".tmp") != 0)
+        if (!is_leftover(names[i]))
             continue;
         rc = qvl_path_join(path, directory, names[i], err);
         if (rc == QVL_OK)
@@ -60,19 +75,25 @@ static qvl_status remove_leftovers(const char *directory, qvl_err *err)
     return rc;
 }
 
-static qvl_status start_anew(const char *directory, qvl_err *err)
+static qvl_status remove_files(const char *directory, const char *const *names, size_t count,
+                               qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
     qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < count; i++) {
+        QVL_TRY(qvl_path_join(path, directory, names[i], err));
+        QVL_TRY(qvl_tree_remove(path, err));
+    }
+out:
+    return rc;
+}
+
+static qvl_status start_anew(const char *directory, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
     QVL_TRY(qvl_checkpoint_remove_all(directory, err));
-    for (size_t i = 0; i < sizeof RESULTS / sizeof *RESULTS; i++) {
-        QVL_TRY(qvl_path_join(path, directory, RESULTS[i], err));
-        QVL_TRY(qvl_tree_remove(path, err));
-    }
-    for (size_t i = 0; i < sizeof PLOTS / sizeof *PLOTS; i++) {
-        QVL_TRY(qvl_path_join(path, directory, PLOTS[i], err));
-        QVL_TRY(qvl_tree_remove(path, err));
-    }
+    QVL_TRY(remove_files(directory, RESULTS, sizeof RESULTS / sizeof *RESULTS, err));
+    QVL_TRY(remove_files(directory, TRACES, sizeof TRACES / sizeof *TRACES, err));
 out:
     return rc;
 }
@@ -113,6 +134,8 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
                       directory);
     else if (!resume[0])
         rc = check_results(directory, err);
+    if (rc == QVL_OK && !resume[0])
+        rc = remove_files(directory, TRACES, sizeof TRACES / sizeof *TRACES, err);
 out:
     return rc;
 }

@@ -204,11 +204,15 @@ static qvl_status cut_log(const qvl_run_log *log, int64_t step, qvl_err *err)
     QVL_TRY(qvl_text_puts(&kept, "", err));
     for (char *line = old.data; *line;) {
         const size_t n = strcspn(line, "\n");
+        const bool is_whole = line[n] == '\n';
         int64_t current = 0;
-        if (line[n] == '\n' && sscanf(line, "{\"current_steps\": %" SCNd64, &current) == 1 &&
-            current <= step)
+        line[n] = '\0'; /* sscanf looks for the end of its text */
+        if (is_whole && sscanf(line, "{\"current_steps\": %" SCNd64, &current) == 1 &&
+            current <= step) {
+            line[n] = '\n';
             QVL_TRY(qvl_text_add(&kept, line, n + 1, err));
-        line += n + (line[n] == '\n');
+        }
+        line += n + is_whole;
     }
     QVL_TRY(qvl_file_replace(path, kept.data, kept.len, err));
 out:

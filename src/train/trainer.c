@@ -389,6 +389,9 @@ qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, 
         QVL_TRY(resume(&run, checkpoint, err));
     QVL_TRY(run_loop(&run, err));
 out:
+    /* Closing meets the other ranks, and a rank that fails alone does not find them there. */
+    if (rc != QVL_OK && qvl_world_size(world) > 1 && qvl_world_failed_rank(world) < 0)
+        qvl_world_abort(world, rc, err->text);
     qvl_run_close(&run);
     return rc;
 }

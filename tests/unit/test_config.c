@@ -490,12 +490,12 @@ static void numbers_have_many_forms(void **state)
         double value;
     } FORMS[] = {{"1e-4", 1e-4}, {"1.0e-4", 1e-4}, {"1E-4", 1e-4},     {"0.0001", 1e-4},
                  {".5", 0.5},    {"1", 1.0},       {"\"2e-4\"", 2e-4}, {"+3e-4", 3e-4},
-                 {"1.", 1.0},    {"1e0", 1.0}};
+                 {"1.", 1.0},    {"0", 0.0},       {"00.5", 0.5},      {"1e0", 1.0}};
     char line[64];
     for (size_t i = 0; i < sizeof FORMS / sizeof *FORMS; i++) {
-        snprintf(line, sizeof line, "learning_rate: %s\n", FORMS[i].text);
+        snprintf(line, sizeof line, "weight_decay: %s\n", FORMS[i].text);
         qvl_config *c = parsed(line, NULL);
-        assert_true(c->learning_rate == FORMS[i].value);
+        assert_true(c->weight_decay == FORMS[i].value);
         qvl_config_destroy(c);
     }
     qvl_config *c =

@@ -67,6 +67,9 @@ static void wrong_types(void **state)
     expect_refused("lora_rank: 8.5\n", NULL, "c.yaml:3: lora_rank: '8.5' is not a whole number");
     expect_refused("lora_rank: true\n", NULL, "c.yaml:3: lora_rank: 'true' is not a whole number");
     expect_refused("lora_rank: 0x10\n", NULL, "c.yaml:3: lora_rank: '0x10' is not a whole number");
+    expect_refused("lora_rank: 010\n", NULL,
+                   "c.yaml:3: lora_rank: '010' is octal in YAML; write it without the zero");
+    expect_refused("lora_rank: 1_0\n", NULL, "c.yaml:3: lora_rank: '1_0' is not a whole number");
     expect_refused("lora_rank: [8]\n", NULL, "c.yaml:3: lora_rank: expected a whole number");
     expect_refused("learning_rate: .nan\n", NULL,
                    "c.yaml:3: learning_rate: '.nan' is not a number");

@@ -1,0 +1,256 @@
+/* output_dir at the begin of a run: go on, start anew, or refuse (REFERENCE 7.10). */
+#include "src/train/output_dir.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "scratch_files.h"
+
+#include "run_fixtures.h"
+
+#include "checkpoint_state.h"
+
+static char output_dir[QVL_PATH_BYTES], resume[QVL_PATH_BYTES];
+static qvl_log console;
+
+static int start(void **state)
+{
+    (void)state;
+    qvl_log_init(&console, "test");
+    scratch_directory(output_dir, "out");
+    return 0;
+}
+
+static void put(const char *name)
+{
+    write_text_in(output_dir, name, "{\"current_steps\": 1}\n");
+}
+
+static void put_checkpoint(int64_t step)
+{
+    const qvl_checkpoint_options options = {.output_dir = output_dir, .base_model = "base"};
+    qvl_lora *lora = small_lora(2, "q_proj");
+    qvl_config *config = config_of(output_dir, "");
+    qvl_train_state training = new_state(lora);
+    qvl_run_log *run = NULL;
+    qvl_err err = {0};
+    set_step(&training, lora, step);
+    expect_ok(qvl_run_log_create(&run, output_dir, config, 30, &err), &err);
+    expect_ok(qvl_checkpoint_save(&options, &training, lora, run, &err), &err);
+    qvl_run_log_destroy(run);
+    qvl_config_destroy(config);
+    free_state(&training);
+    qvl_lora_destroy(lora);
+}
+
+static qvl_status open_with(const char *lines, uint64_t needed_bytes, qvl_err *err)
+{
+    qvl_config *config = config_of(output_dir, lines);
+    strcpy(resume, "?");
+    const qvl_status rc = qvl_output_dir_open(resume, config, needed_bytes, &console, err);
+    qvl_config_destroy(config);
+    return rc;
+}
+
+static void expect_resume(const char *lines, const char *name)
+{
+    qvl_err err = {0};
+    expect_ok(open_with(lines, 1000, &err), &err);
+    assert_string_equal(resume[0] ? qvl_path_name(resume) : "", name);
+}
+
+static void new_directories_are_made(void **state)
+{
+    qvl_err err = {0};
+    (void)state;
+    scratch_path(output_dir, "new/deep/out");
+    expect_ok(open_with("", 1000, &err), &err);
+    assert_string_equal(resume, "");
+    assert_true(qvl_file_is_directory(output_dir));
+    assert_int_equal(count_in(output_dir, ""), 0);
+}
+
+static void newest_checkpoint_is_gone_on_from(void **state)
+{
+    (void)state;
+    put_checkpoint(9);
+    put_checkpoint(10);
+    put("trainer_log.jsonl");
+    expect_resume("", "checkpoint-10");
+    assert_true(exists_in(output_dir, "trainer_log.jsonl"));
+    put("adapter_model.safetensors"); /* a finished run, too: there is nothing left to do */
+    put("train_results.json");
+    expect_resume("", "checkpoint-10");
+    expect_resume("resume_from_checkpoint: true\n", "checkpoint-10");
+    expect_resume("resume_from_checkpoint: true\noverwrite_output_dir: true\n", "checkpoint-10");
+    assert_true(exists_in(output_dir, "checkpoint-9"));
+}
+
+static void a_named_checkpoint_is_gone_on_from(void **state)
+{
+    qvl_err err = {0};
+    (void)state;
+    put_checkpoint(9);
+    put_checkpoint(10);
+    expect_ok(open_with("resume_from_checkpoint: some/where/checkpoint-9\n", 1000, &err), &err);
+    assert_string_equal(resume, "some/where/checkpoint-9");
+    assert_true(exists_in(output_dir, "checkpoint-10"));
+}
+
+static void overwriting_starts_anew(void **state)
+{
+    static const char *const GONE[] = {"adapter_model.safetensors", "trainer_state.json",
+                                       "train_results.json",        "all_results.json",
+                                       "trainer_log.jsonl",         "training_loss.png",
+                                       "training_eval_loss.png"};
+    (void)state;
+    put_checkpoint(9);
+    put_checkpoint(10);
+    for (size_t i = 0; i < sizeof GONE / sizeof *GONE; i++)
+        put(GONE[i]);
+    put("notes.txt");
+    put("tokenized.h5");
+    expect_resume("overwrite_output_dir: true\n", "");
+    assert_int_equal(count_in(output_dir, ""), 2);
+    assert_true(exists_in(output_dir, "notes.txt") && exists_in(output_dir, "tokenized.h5"));
+    put_checkpoint(3);
+    expect_resume("overwrite_output_dir: true\nresume_from_checkpoint: \"false\"\n", "");
+    assert_int_equal(count_in(output_dir, ""), 2);
+}
+
+/* Results without a checkpoint could only be overwritten. */
+static void results_are_not_overwritten(void **state)
+{
+    static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_state.json",
+                                          "train_results.json", "all_results.json"};
+    qvl_err err = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof RESULTS / sizeof *RESULTS; i++) {
+        scratch_directory(output_dir, "out");
+        put(RESULTS[i]);
+        put("trainer_log.jsonl");
+        expect_failure(open_with("", 1000, &err), QVL_ECONFIG, &err,
+                       "holds the results of a run|overwrite_output_dir: true");
+        assert_int_equal(count_in(output_dir, ""), 2);
+    }
+    expect_failure(open_with("resume_from_checkpoint: true\n", 1000, &err), QVL_EMISSING, &err,
+                   "resume_from_checkpoint: true, but|has no checkpoint");
+}
+
+/* A run that was killed before its first checkpoint: the same command starts it again. */
+static void a_log_alone_is_no_result(void **state)
+{
+    (void)state;
+    put("trainer_log.jsonl");
+    put("config.yaml");
+    put("tokenized.h5");
+    expect_resume("", "");
+    assert_int_equal(count_in(output_dir, ""), 2);
+    assert_false(exists_in(output_dir, "trainer_log.jsonl"));
+}
+
+/* Only our own half-written files go. */
+static void leftovers_are_removed(void **state)
+{
+    static const char *const OURS[] = {"checkpoint-5.tmp", "checkpoint-5.old.tmp",
+                                       "tokenized.h5.1234.tmp", "adapter_config.json.1.tmp",
+                                       ".qvl_write_test.tmp"};
+    static const char *const OTHERS[] = {"notes.tmp", ".tmp",    "a.12x.tmp", "12.tmp",
+                                         ".12.tmp",   "a12.tmp", "tmp",       "x.tmp.txt"};
+    char path[QVL_PATH_BYTES];
+    (void)state;
+    for (size_t i = 0; i < sizeof OURS / sizeof *OURS; i++)
+        put(OURS[i]);
+    assert_int_equal(qvl_path_join(path, output_dir, "checkpoint-7.tmp/sub", NULL), QVL_OK);
+    assert_int_equal(qvl_directory_create(path, NULL), QVL_OK);
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
+        put(OTHERS[i]);
+    expect_resume("", "");
+    assert_int_equal(count_in(output_dir, ""), sizeof OTHERS / sizeof *OTHERS);
+}
+
+static void places_that_cannot_be_used(void **state)
+{
+    char file[QVL_PATH_BYTES];
+    qvl_err err = {0};
+    (void)state;
+    expect_failure(open_with("", UINT64_MAX / 2, &err), QVL_EIO, &err,
+                   "output_dir|free, the adapter and a checkpoint need");
+    write_text(scratch_path(file, "a file"), "");
+    snprintf(output_dir, sizeof output_dir, "%.100s", file);
+    expect_failure(open_with("", 1000, &err), QVL_EIO, &err, "a file");
+    scratch_path(output_dir, "a file/below");
+    expect_failure(open_with("", 1000, &err), QVL_EIO, &err, "a file");
+    scratch_path(output_dir, "fresh"); /* not made in vain */
+    expect_failure(open_with("", UINT64_MAX / 2, &err), QVL_EIO, &err, "need");
+    assert_false(qvl_file_exists(output_dir));
+}
+
+/* config.yaml reads back to the same configuration. */
+static void configuration_is_written(void **state)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_config *config = config_of(output_dir, "learning_rate: 3e-4\nlora_rank: 16\n");
+    qvl_config *again = NULL;
+    qvl_text first = {0}, second = {0};
+    qvl_err err = {0};
+    (void)state;
+    expect_ok(qvl_output_dir_write_config(config, &err), &err);
+    assert_int_equal(qvl_path_join(path, output_dir, "config.yaml", NULL), QVL_OK);
+    qvl_text text = read_file(path);
+    expect_ok(qvl_config_parse(&again, text.data, text.len, path, NULL, 0, &err), &err);
+    assert_int_equal(again->lora_rank, 16);
+    assert_true(again->learning_rate == 3e-4);
+    assert_int_equal(qvl_config_format(&first, config, NULL), QVL_OK);
+    assert_int_equal(qvl_config_format(&second, again, NULL), QVL_OK);
+    assert_string_equal(first.data, second.data);
+    qvl_text_fini(&text);
+    qvl_text_fini(&first);
+    qvl_text_fini(&second);
+    qvl_config_destroy(config);
+    qvl_config_destroy(again);
+}
+
+static void tokenizer_is_copied(void **state)
+{
+    char model[QVL_PATH_BYTES], path[QVL_PATH_BYTES];
+    qvl_err err = {0};
+    (void)state;
+    scratch_directory(model, "model");
+    write_text_in(model, "tokenizer.json", "tokens");
+    write_text_in(model, "chat_template.jinja", "template");
+    write_text_in(model, "model.safetensors", "weights");
+    write_text_in(model, "config.json", "{}");
+    expect_ok(qvl_output_dir_copy_tokenizer(output_dir, model, &err), &err);
+    assert_int_equal(count_in(output_dir, ""), 2);
+    assert_int_equal(qvl_path_join(path, output_dir, "tokenizer.json", NULL), QVL_OK);
+    qvl_text text = read_file(path);
+    assert_string_equal(text.data, "tokens");
+    qvl_text_fini(&text);
+}
+
+#define DIRECTORY_TEST(name) cmocka_unit_test_setup(name, start)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DIRECTORY_TEST(new_directories_are_made),
+        DIRECTORY_TEST(newest_checkpoint_is_gone_on_from),
+        DIRECTORY_TEST(a_named_checkpoint_is_gone_on_from),
+        DIRECTORY_TEST(overwriting_starts_anew),
+        DIRECTORY_TEST(results_are_not_overwritten),
+        DIRECTORY_TEST(a_log_alone_is_no_result),
+        DIRECTORY_TEST(leftovers_are_removed),
+        DIRECTORY_TEST(places_that_cannot_be_used),
+        DIRECTORY_TEST(configuration_is_written),
+        DIRECTORY_TEST(tokenizer_is_copied),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
