@@ -40,8 +40,8 @@ qvl_status qvl_h5_open_integers(hid_t *out, hsize_t *dims, int n_dims, hid_t fil
 qvl_status qvl_h5_read_range(hid_t dataset, hid_t type, void *out, uint64_t first, uint64_t count,
                              const char *name, const char *path, qvl_err *err);
 
-/* A whole array of floats or integers: written with one dimension; read whatever its dimensions are,
- * as long as it has count elements (QVL_EDATA). */
+/* A whole array of floats or integers: written with one dimension; read whatever its dimensions
+ * are, as long as it has count elements (QVL_EDATA). */
 qvl_status qvl_h5_write_array(hid_t file, const char *name, hid_t type, const void *values,
                               int64_t count, const char *path, qvl_err *err);
 qvl_status qvl_h5_read_array(hid_t file, const char *name, hid_t type, void *values, int64_t count,

@@ -329,6 +329,7 @@ void qvl_run_close(qvl_run *run)
     free(run->ids);
     free(run->labels);
     free(run->feature_list);
+    free(run->grids);
     free(run->host_losses);
     free(run->row_weights);
     free(run->state.param);

@@ -68,6 +68,7 @@ typedef struct qvl_run {
     void *pack_buffer;
     int32_t *ids, *labels;     /* of the sample in work */
     const void **feature_list; /* of its images */
+    int32_t *grids;            /* of its images, [n_images, 3] */
     float *host_losses;        /* [step_rows] */
     float *row_weights;        /* [step_rows] */
     float *host_grad;          /* gradients on their way between ranks, when not in host memory */

@@ -131,7 +131,9 @@ static qvl_status allocate_host(qvl_run *run, qvl_err *err)
     qvl_pack_init(&run->pack, run->memory.pack_tokens, run->pack_buffer);
     QVL_TRY(qvl_alloc(&run->ids, longest, sizeof *run->ids, "sample", err));
     QVL_TRY(qvl_alloc(&run->labels, longest, sizeof *run->labels, "sample", err));
+    /* Every image has a token of its own at least, so the longest sample bounds both. */
     QVL_TRY(qvl_alloc(&run->feature_list, longest, sizeof *run->feature_list, "sample", err));
+    QVL_TRY(qvl_alloc(&run->grids, 3 * longest, sizeof *run->grids, "sample", err));
     QVL_TRY(qvl_alloc(&run->host_losses, rows, sizeof *run->host_losses, "losses", err));
     QVL_TRY(qvl_alloc(&run->row_weights, rows, sizeof *run->row_weights, "losses", err));
 out:

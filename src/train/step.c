@@ -11,22 +11,18 @@ qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number,
                                qvl_err *err)
 {
     const int32_t *images = NULL;
-    int32_t grids[3 * 256];
     qvl_status rc = QVL_OK;
     const int64_t n_images = qvl_dataset_sample_images(part->data, number, &images);
-    if (n_images > 256)
-        return qvl_fail(err, QVL_EDATA, "sample %" PRId64 ": %" PRId64 " images, at most 256",
-                        number, n_images);
     QVL_TRY(qvl_dataset_read_sample(part->data, number, run->ids, run->labels, err));
     for (int64_t i = 0; i < n_images; i++) {
-        memcpy(grids + 3 * i, qvl_dataset_grid(part->data, images[i]), 3 * sizeof *grids);
+        memcpy(run->grids + 3 * i, qvl_dataset_grid(part->data, images[i]), 3 * sizeof *run->grids);
         QVL_TRY(qvl_features_get(part->features, images[i], &run->feature_list[i], err));
     }
     QVL_TRY(qvl_pack_add(&run->pack,
                          &(qvl_sample_view){.ids = run->ids,
                                             .labels = run->labels,
                                             .n = qvl_dataset_length(part->data, number),
-                                            .grids = grids,
+                                            .grids = run->grids,
                                             .features = run->feature_list,
                                             .n_images = n_images,
                                             .number = number},

@@ -17,6 +17,7 @@
 #include "io/image.h"
 #include "io/plot_axis.h"
 #include "src/base/files.h"
+#include "tests/unit/library_sanitizers.h"
 
 static char directory[] = "loss_plot_XXXXXX";
 
