@@ -14,6 +14,18 @@
  *   overlap each other or an input unless the comment allows it. Buffers are 256-byte aligned.
  *   An operation is queued on the compute lane and may return before it has run; it allocates
  *   nothing and never waits. Scratch comes from the buffer given to bind_workspace.
+ *   A field X_stride is the distance of X's rows in elements; 0 means that they lie close together.
+ *
+ * Tails
+ *   On a device with tail_align > 0 the adapters ride along with the frozen product: a group of
+ *   adapters has w = n_adapters * (R rounded up to 8) further columns behind the input's rows and
+ *   the weight's, which lie in + tail apart (qvl_tail_columns). forward puts u (rounded) behind x,
+ *   fold puts scale * B behind W, and one product of K = in + w is base and adapters together:
+ *
+ *       x row      | x 0 .. in-1 | u of adapter 0 | u of adapter 1 | - |
+ *       weight row | W 0 .. in-1 | scale * B of the part this row belongs to, else 0 | - |
+ *
+ *   The separate u of the arguments is then NULL.
  *   Every reduction has a fixed order: the same inputs give the same bits, for any number of
  *   threads. No operation uses atomics to add.
  *   A count of zero (T, n_rows, ...) is legal and does nothing, but outputs described as "set" on
@@ -43,9 +55,15 @@ typedef struct qvl_device {
     qvl_dtype dtype;     /* of activations and weights */
     size_t act_bytes;    /* bytes of one such element */
     int64_t width_align; /* weights' widths are padded to a multiple of this at load (CPU 1) */
+    size_t own_bytes;    /* device memory that the backend took for itself when it was opened */
+    int64_t tail_align;  /* tails have a multiple of this many columns; 0: there are none */
     int index;           /* of the GPU on this host; 0 on the CPU */
     char name[128];      /* for people */
     void *state;         /* the backend's own */
+    /* Asked now and then while the device is waited for, with the seconds waited; an error ends the
+     * wait. NULL: nobody asks. */
+    qvl_status (*poll)(void *context, double waited_s, qvl_err *err);
+    void *poll_context;
 } qvl_device;
 
 typedef enum qvl_mem {
@@ -66,6 +84,7 @@ typedef struct qvl_adapter {
     const float *a; /* [R, in] */
     const float *b; /* [out, R] */
     float *da, *db; /* gradients, same shapes; backward adds into them */
+    void *a_act;    /* act [R rounded up to 8, in], what fold made of a; NULL without tails */
     int64_t out_offset;
     int64_t out;
     uint32_t module; /* key of the dropout mask, see dropout_mask.h */
@@ -74,8 +93,9 @@ typedef struct qvl_adapter {
 /* A frozen linear, possibly several fused along the output (q,k,v or gate,up), with its adapters.
  */
 typedef struct qvl_linear {
-    const void *weight; /* act [out, in] */
-    const void *bias;   /* act [out], or NULL */
+    const void *weight; /* act [out, in]; with tails fold writes behind its rows */
+    int64_t weight_stride;
+    const void *bias; /* act [out], or NULL */
     int64_t in;
     int64_t out;
     int n_adapters; /* 0 .. QVL_MAX_FUSED */
@@ -114,7 +134,8 @@ typedef struct qvl_move_rows_args {
  * inv_rms[t] = 1 / sqrt(mean(x_out[t,:]^2) + eps).   x_out may be x; NULL when delta is NULL.
  * y may not alias x or x_out (backward reads x_out). REFERENCE: Qwen2RMSNorm. */
 typedef struct qvl_norm_args {
-    void *y;           /* act [T, D] */
+    void *y; /* act [T, D] */
+    int64_t y_stride;
     void *x_out;       /* act [T, D] */
     float *inv_rms;    /* [T], saved for backward; may be NULL */
     const void *x;     /* act [T, D] */
@@ -135,12 +156,14 @@ typedef struct qvl_norm_backward_args {
 } qvl_norm_backward_args;
 
 /* y = x W^T + bias + adapters.  u [T, n_adapters * R] float32 is set to drop(x) A^T of every
- * adapter (columns i*R .. of adapter i), saved for backward; NULL when backward will not run. */
+ * adapter (columns i*R .. of adapter i), saved for backward; NULL when backward will not run. With
+ * tails u goes behind the rows of x instead. */
 typedef struct qvl_linear_args {
     const qvl_linear *linear;
     void *y; /* act [T, out] or NULL */
     float *u;
     const void *x; /* act [T, in] */
+    int64_t x_stride;
     int64_t T;
     const qvl_dropout *dropout;
 } qvl_linear_args;
@@ -151,8 +174,9 @@ typedef struct qvl_linear_backward_args {
     const qvl_linear *linear;
     void *dx;       /* act [T, in] or NULL */
     const void *dy; /* act [T, out] */
-    const void *x;  /* act [T, in] */
-    const float *u; /* [T, n_adapters * R] of forward */
+    const void *x;  /* act [T, in], with forward's u behind its rows where there are tails */
+    int64_t x_stride;
+    const float *u; /* [T, n_adapters * R] of forward; NULL with tails */
     int64_t T;
     const qvl_dropout *dropout;
 } qvl_linear_backward_args;
@@ -184,7 +208,8 @@ typedef struct qvl_rotate_args {
  *   lse[h,t]   = logsumexp_j(q_t . k_j * scale), saved for backward; may be NULL.
  * Memory is O(T): no T x T matrix is formed. */
 typedef struct qvl_attention_args {
-    void *out;  /* act [T, H*Dh] */
+    void *out; /* act [T, H*Dh] */
+    int64_t out_stride;
     float *lse; /* [H, T] */
     const void *qkv;
     const int32_t *cu_seqlens;      /* [B+1] */
@@ -204,6 +229,7 @@ typedef struct qvl_attention_backward_args {
 /* h = silu(gate) * up,  gate_up[t] = gate [F], up [F]. */
 typedef struct qvl_swiglu_args {
     void *h; /* act [T, F] */
+    int64_t h_stride;
     const void *gate_up;
     int64_t T, F;
 } qvl_swiglu_args;
@@ -269,18 +295,26 @@ typedef struct qvl_adamw_args {
     double bias1, bias2; /* 1 - beta^t */
 } qvl_adamw_args;
 
+/* After the parameters changed: rounds every adapter's A to a_act (rows R .. 0) and scale * B into
+ * the weight's tail, zeros elsewhere in the w columns. Nothing without tails. */
+typedef struct qvl_fold_args {
+    const qvl_linear *linears; /* host */
+    int64_t n;
+} qvl_fold_args;
+
 /* The largest sizes that will be asked for; workspace_bytes turns them into bytes. */
 typedef struct qvl_workspace_limits {
-    int64_t tokens;   /* rows of a linear */
-    int64_t sequence; /* longest sequence of attention */
-    int64_t in_max;   /* widest input of a linear with adapters */
-    int64_t out_max;  /* widest output of a linear with adapters */
-    int64_t rank;     /* LoRA rank, 0 without adapters */
-    int64_t heads;    /* query heads */
-    int64_t vocab;    /* V, 0 when head_loss is not used */
-    int64_t hidden;   /* D */
-    bool backward;    /* backward operations will run */
-    bool dropout;     /* a mask will be applied */
+    int64_t tokens;    /* rows of a linear */
+    int64_t sequence;  /* longest sequence of attention */
+    int64_t in_max;    /* widest input of a linear with adapters */
+    int64_t out_max;   /* widest output of a linear with adapters */
+    int64_t rank;      /* LoRA rank, 0 without adapters */
+    int64_t heads;     /* query heads */
+    int64_t vocab;     /* V, 0 when head_loss is not used */
+    int64_t head_rows; /* rows of logits at once, which is up to what is bound; 0: what is fast */
+    int64_t hidden;    /* D */
+    bool backward;     /* backward operations will run */
+    bool dropout;      /* a mask will be applied */
 } qvl_workspace_limits;
 
 /* ---- the table --------------------------------------------------------------------------------
@@ -312,9 +346,12 @@ struct qvl_ops {
     /* Blocks until the lane is empty; faults of earlier work surface here. */
     qvl_status (*wait)(qvl_device *dev, qvl_lane lane, qvl_err *err);
 
+    /* The CUDA stream of a lane, for libraries that queue their own work; NULL on the CPU. */
+    void *(*stream)(qvl_device *dev, qvl_lane lane);
+
     /* Host rows [rows, cols] of src_dtype into act rows dst_stride elements apart, rounded to
-     * nearest even; columns cols .. dst_stride-1 are set to zero. Returns when src may be reused.
-     */
+     * nearest even; columns cols .. dst_stride-1 are set to zero. Returns when src may be reused;
+     * several threads may call it at once; wait for QVL_LANE_COPY before dst is used. */
     qvl_status (*load_rows)(qvl_device *dev, void *dst, int64_t dst_stride, const void *src_host,
                             qvl_dtype src_dtype, int64_t rows, int64_t cols, qvl_err *err);
     /* n act elements as float32 in host memory; waits. */
@@ -340,7 +377,15 @@ struct qvl_ops {
     qvl_status (*head_loss)(qvl_device *dev, const qvl_head_loss_args *args, qvl_err *err);
     qvl_status (*sum_squares)(qvl_device *dev, const qvl_sum_squares_args *args, qvl_err *err);
     qvl_status (*adamw)(qvl_device *dev, const qvl_adamw_args *args, qvl_err *err);
+    qvl_status (*fold)(qvl_device *dev, const qvl_fold_args *args, qvl_err *err);
 };
+
+/* Columns behind the rows of an input with this group of adapters; 0 on devices without tails. */
+static inline int64_t qvl_tail_columns(int64_t tail_align, int64_t n_adapters, int64_t rank)
+{
+    const int64_t used = n_adapters * ((rank + 7) / 8 * 8);
+    return tail_align ? (used + tail_align - 1) / tail_align * tail_align : 0;
+}
 
 /* Opens the CPU backend. n_threads 0: as many as the process may run on. */
 qvl_status qvl_device_open_cpu(qvl_device **out, int n_threads, qvl_err *err);

@@ -24,6 +24,11 @@ static int64_t row_stride(const qvl_attention_args *a)
     return (a->H + 2 * a->KV) * a->Dh;
 }
 
+static int64_t out_stride_of(const qvl_attention_args *a)
+{
+    return qvl_or_dense(a->out_stride, a->H * a->Dh);
+}
+
 /* Scores of queries q0 .. q0+n_q-1 of one head against n_k keys, scaled: s [n_q, n_k]. */
 static void score_block(float *s, const qvl_attention_args *a, const attention_task *task,
                         int64_t q0, int64_t n_q, int64_t n_k)
@@ -86,8 +91,8 @@ static void attend_block(const qvl_attention_args *a, const attention_task *task
         .lda = n_k,
         .b = (const float *)a->qkv + task->first * stride + (a->H + a->KV + kv) * a->Dh,
         .ldb = stride,
-        .c = (float *)a->out + (task->first + q0) * a->H * a->Dh + task->head * a->Dh,
-        .ldc = a->H * a->Dh});
+        .c = (float *)a->out + (task->first + q0) * out_stride_of(a) + task->head * a->Dh,
+        .ldc = out_stride_of(a)});
 }
 
 static qvl_status check_sequences(const qvl_attention_args *a, int64_t *longest, qvl_err *err)
@@ -162,14 +167,15 @@ static void backward_block(const qvl_attention_backward_args *args, const attent
 {
     const qvl_attention_args *a = &args->forward;
     const int64_t stride = row_stride(a), kv = task->head / (a->H / a->KV), Dh = a->Dh;
-    const int64_t out_stride = a->H * Dh;
+    const int64_t out_stride = out_stride_of(a), dout_stride = a->H * Dh;
     const int64_t n_q =
         task->length - q0 < QVL_CPU_QUERY_BLOCK ? task->length - q0 : QVL_CPU_QUERY_BLOCK;
     const int64_t n_k = a->is_causal ? q0 + n_q : task->length;
     const float *base = (const float *)a->qkv + task->first * stride;
     float *dbase = (float *)args->dqkv + task->first * stride;
-    const int64_t out_at = (task->first + q0) * out_stride + task->head * Dh;
-    const float *dout = (const float *)args->dout + out_at, *out = (const float *)a->out + out_at;
+    const int64_t first_row = task->first + q0;
+    const float *dout = (const float *)args->dout + first_row * dout_stride + task->head * Dh;
+    const float *out = (const float *)a->out + first_row * out_stride + task->head * Dh;
     const int64_t k_at = (a->H + kv) * Dh, v_at = (a->H + a->KV + kv) * Dh;
     const int64_t q_at = q0 * stride + task->head * Dh;
 
@@ -180,14 +186,14 @@ static void backward_block(const qvl_attention_backward_args *args, const attent
                                         .k = Dh,
                                         .alpha = 1.0f,
                                         .a = dout,
-                                        .lda = out_stride,
+                                        .lda = dout_stride,
                                         .b = base + v_at,
                                         .ldb = stride,
                                         .c = dp,
                                         .ldc = n_k});
     for (int64_t i = 0; i < n_q; i++)
         backward_row(p + i * n_k, dp + i * n_k, a->lse[task->head * a->T + task->first + q0 + i],
-                     dot_product(dout + i * out_stride, out + i * out_stride, Dh), a->scale,
+                     dot_product(dout + i * dout_stride, out + i * out_stride, Dh), a->scale,
                      a->is_causal ? q0 + i + 1 : n_k, n_k);
     qvl_cpu_gemm_serial(&(qvl_cpu_gemm){.m = n_q,
                                         .n = Dh,
@@ -220,7 +226,7 @@ static void backward_block(const qvl_attention_backward_args *args, const attent
                                         .a = p,
                                         .lda = n_k,
                                         .b = dout,
-                                        .ldb = out_stride,
+                                        .ldb = dout_stride,
                                         .c = dbase + v_at,
                                         .ldc = stride});
 }

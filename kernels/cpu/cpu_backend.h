@@ -52,9 +52,14 @@ void qvl_cpu_gemm_serial(const qvl_cpu_gemm *gemm); /* inside a parallel region 
 /* exp of n values in place, to about one unit in the last place; below -87 it gives 0. */
 void qvl_cpu_exp(float *x, int64_t n);
 
+static inline int64_t qvl_or_dense(int64_t stride, int64_t width)
+{
+    return stride ? stride : width;
+}
+
 /* Rows of x [T, in] with the module's mask applied: out [T, in]. */
-void qvl_cpu_dropout_rows(const qvl_device *dev, float *out, const float *x, int64_t T, int64_t in,
-                          uint32_t module, const qvl_dropout *dropout);
+void qvl_cpu_dropout_rows(const qvl_device *dev, float *out, const float *x, int64_t x_stride,
+                          int64_t T, int64_t in, uint32_t module, const qvl_dropout *dropout);
 /* dst += mask(src), the backward of the above. */
 void qvl_cpu_dropout_rows_add(const qvl_device *dev, float *dst, const float *src, int64_t T,
                               int64_t in, uint32_t module, const qvl_dropout *dropout);
@@ -76,6 +81,7 @@ qvl_status qvl_cpu_patches(qvl_device *, const qvl_patches_args *, qvl_err *);
 qvl_status qvl_cpu_head_loss(qvl_device *, const qvl_head_loss_args *, qvl_err *);
 qvl_status qvl_cpu_sum_squares(qvl_device *, const qvl_sum_squares_args *, qvl_err *);
 qvl_status qvl_cpu_adamw(qvl_device *, const qvl_adamw_args *, qvl_err *);
+qvl_status qvl_cpu_fold(qvl_device *, const qvl_fold_args *, qvl_err *);
 
 /* Floats of scratch that each family needs for these limits; the largest is the workspace. */
 int64_t qvl_cpu_linear_scratch(const qvl_workspace_limits *limits);

@@ -150,6 +150,13 @@ static qvl_status cpu_wait(qvl_device *dev, qvl_lane lane, qvl_err *err)
     return QVL_OK;
 }
 
+static void *cpu_stream(qvl_device *dev, qvl_lane lane)
+{
+    (void)dev;
+    (void)lane;
+    return NULL;
+}
+
 static qvl_status cpu_load_rows(qvl_device *dev, void *dst, int64_t dst_stride,
                                 const void *src_host, qvl_dtype src_dtype, int64_t rows,
                                 int64_t cols, qvl_err *err)
@@ -197,6 +204,7 @@ static const qvl_ops CPU_OPS = {
     .zero = cpu_zero,
     .order = cpu_order,
     .wait = cpu_wait,
+    .stream = cpu_stream,
     .load_rows = cpu_load_rows,
     .fetch = cpu_fetch,
     .embed = qvl_cpu_embed,
@@ -216,6 +224,7 @@ static const qvl_ops CPU_OPS = {
     .head_loss = qvl_cpu_head_loss,
     .sum_squares = qvl_cpu_sum_squares,
     .adamw = qvl_cpu_adamw,
+    .fold = qvl_cpu_fold,
 };
 
 qvl_status qvl_device_open_cpu(qvl_device **out, int n_threads, qvl_err *err)

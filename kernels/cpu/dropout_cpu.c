@@ -21,23 +21,24 @@ static void dropout_row(float *dst, const float *src, int64_t in, uint32_t modul
     }
 }
 
-static void dropout_rows(const qvl_device *dev, float *dst, const float *src, int64_t T, int64_t in,
-                         uint32_t module, const qvl_dropout *dropout, bool add)
+static void dropout_rows(const qvl_device *dev, float *dst, const float *src, int64_t src_stride,
+                         int64_t T, int64_t in, uint32_t module, const qvl_dropout *dropout,
+                         bool add)
 {
 #pragma omp parallel for num_threads(qvl_cpu_threads(dev)) schedule(static)
     for (int64_t t = 0; t < T; t++)
-        dropout_row(dst + t * in, src + t * in, in, module, (uint32_t)dropout->token[t],
+        dropout_row(dst + t * in, src + t * src_stride, in, module, (uint32_t)dropout->token[t],
                     (uint32_t)dropout->sample[t], dropout, add);
 }
 
-void qvl_cpu_dropout_rows(const qvl_device *dev, float *out, const float *x, int64_t T, int64_t in,
-                          uint32_t module, const qvl_dropout *dropout)
+void qvl_cpu_dropout_rows(const qvl_device *dev, float *out, const float *x, int64_t x_stride,
+                          int64_t T, int64_t in, uint32_t module, const qvl_dropout *dropout)
 {
-    dropout_rows(dev, out, x, T, in, module, dropout, false);
+    dropout_rows(dev, out, x, x_stride, T, in, module, dropout, false);
 }
 
 void qvl_cpu_dropout_rows_add(const qvl_device *dev, float *dst, const float *src, int64_t T,
                               int64_t in, uint32_t module, const qvl_dropout *dropout)
 {
-    dropout_rows(dev, dst, src, T, in, module, dropout, true);
+    dropout_rows(dev, dst, src, in, T, in, module, dropout, true);
 }

@@ -37,9 +37,9 @@ static void base_product(const qvl_device *dev, const qvl_linear_args *args)
                                           .alpha = 1.0f,
                                           .beta = lin->bias ? 1.0f : 0.0f,
                                           .a = args->x,
-                                          .lda = lin->in,
+                                          .lda = qvl_or_dense(args->x_stride, lin->in),
                                           .b = lin->weight,
-                                          .ldb = lin->in,
+                                          .ldb = qvl_or_dense(lin->weight_stride, lin->in),
                                           .c = args->y,
                                           .ldc = lin->out});
 }
@@ -48,6 +48,7 @@ qvl_status qvl_cpu_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err 
 {
     const qvl_linear *lin = args->linear;
     const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
+    const int64_t x_stride = qvl_or_dense(args->x_stride, lin->in);
     const float *x = args->x;
     float *y = args->y, *own_u = NULL, *masked = NULL;
     size_t used = 0;
@@ -64,14 +65,15 @@ qvl_status qvl_cpu_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err 
         float *u = args->u ? args->u + i * lin->rank : own_u;
         const int64_t u_stride = args->u ? u_width : lin->rank;
         if (masked)
-            qvl_cpu_dropout_rows(dev, masked, x, T, lin->in, adapter->module, args->dropout);
+            qvl_cpu_dropout_rows(dev, masked, x, x_stride, T, lin->in, adapter->module,
+                                 args->dropout);
         qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
                                               .m = T,
                                               .n = lin->rank,
                                               .k = lin->in,
                                               .alpha = 1.0f,
                                               .a = masked ? masked : x,
-                                              .lda = lin->in,
+                                              .lda = masked ? lin->in : x_stride,
                                               .b = adapter->a,
                                               .ldb = lin->in,
                                               .c = u,
@@ -101,6 +103,7 @@ static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *ar
     const qvl_linear *lin = args->linear;
     const qvl_adapter *adapter = &lin->adapters[i];
     const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
+    const int64_t x_stride = qvl_or_dense(args->x_stride, lin->in);
     const float *dy = (const float *)args->dy + adapter->out_offset;
     const float *x = args->x, *u = args->u + i * lin->rank;
 
@@ -127,7 +130,7 @@ static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *ar
                                           .c = adapter->db,
                                           .ldc = lin->rank});
     if (masked)
-        qvl_cpu_dropout_rows(dev, masked, x, T, lin->in, adapter->module, args->dropout);
+        qvl_cpu_dropout_rows(dev, masked, x, x_stride, T, lin->in, adapter->module, args->dropout);
     qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_a = true,
                                           .m = lin->rank,
                                           .n = lin->in,
@@ -137,7 +140,7 @@ static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *ar
                                           .a = du,
                                           .lda = lin->rank,
                                           .b = masked ? masked : x,
-                                          .ldb = lin->in,
+                                          .ldb = masked ? lin->in : x_stride,
                                           .c = adapter->da,
                                           .ldc = lin->in});
     if (!args->dx)
@@ -174,7 +177,7 @@ qvl_status qvl_cpu_linear_backward(qvl_device *dev, const qvl_linear_backward_ar
                                               .a = args->dy,
                                               .lda = lin->out,
                                               .b = lin->weight,
-                                              .ldb = lin->in,
+                                              .ldb = qvl_or_dense(lin->weight_stride, lin->in),
                                               .c = args->dx,
                                               .ldc = lin->in});
     if (lin->n_adapters)
@@ -185,4 +188,13 @@ qvl_status qvl_cpu_linear_backward(qvl_device *dev, const qvl_linear_backward_ar
         adapter_backward(dev, args, i, du, masked);
 out:
     return rc;
+}
+
+/* No tails here: adapters are read where they are. */
+qvl_status qvl_cpu_fold(qvl_device *dev, const qvl_fold_args *args, qvl_err *err)
+{
+    (void)dev;
+    (void)args;
+    (void)err;
+    return QVL_OK;
 }

@@ -23,13 +23,13 @@ static float norm_row(float *y, float *x_out, const float *x, const float *delta
 
 qvl_status qvl_cpu_norm(qvl_device *dev, const qvl_norm_args *args, qvl_err *err)
 {
-    const int64_t D = args->D;
+    const int64_t D = args->D, y_stride = qvl_or_dense(args->y_stride, D);
     if (args->delta && !args->x_out)
         return qvl_fail(err, QVL_EINTERNAL, "norm: delta without x_out");
 #pragma omp parallel for num_threads(qvl_cpu_threads(dev)) schedule(static)
     for (int64_t t = 0; t < args->T; t++) {
         const float inv_rms = norm_row(
-            (float *)args->y + t * D, args->delta ? (float *)args->x_out + t * D : NULL,
+            (float *)args->y + t * y_stride, args->delta ? (float *)args->x_out + t * D : NULL,
             (const float *)args->x + t * D, args->delta ? (const float *)args->delta + t * D : NULL,
             args->weight, D, args->eps);
         if (args->inv_rms)

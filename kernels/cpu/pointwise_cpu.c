@@ -42,12 +42,12 @@ static void swiglu_row(float *h, const float *gate, const float *up, int64_t F)
 
 qvl_status qvl_cpu_swiglu(qvl_device *dev, const qvl_swiglu_args *args, qvl_err *err)
 {
-    const int64_t F = args->F;
+    const int64_t F = args->F, h_stride = qvl_or_dense(args->h_stride, F);
     (void)err;
 #pragma omp parallel for num_threads(qvl_cpu_threads(dev)) schedule(static)
     for (int64_t t = 0; t < args->T; t++) {
         const float *row = (const float *)args->gate_up + t * 2 * F;
-        swiglu_row((float *)args->h + t * F, row, row + F, F);
+        swiglu_row((float *)args->h + t * h_stride, row, row + F, F);
     }
     return QVL_OK;
 }

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "src/base/rng.h"
-#ifdef QVL_CUDA_KERNELS
+#ifdef QVL_WITH_CUDA
 #include "kernels/cuda/device_cuda.h"
 #endif
 
@@ -48,7 +48,7 @@ static int open_cpu(qvl_kt *kt, qvl_dtype dtype)
 
 static int open_cuda(qvl_kt *kt, qvl_dtype dtype)
 {
-#ifdef QVL_CUDA_KERNELS
+#ifdef QVL_WITH_CUDA
     qvl_err err = {0};
     const qvl_status rc = qvl_device_open_cuda(&kt->devices[0], 0, dtype, &err);
     if (rc == QVL_EDEVICE)

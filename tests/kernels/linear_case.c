@@ -46,6 +46,12 @@ static void fill_adapter(qvl_linear_case *c, qvl_kt *kt, int part, int64_t offse
     ref->a = qvl_kt_random(kt, n_a, 1 / sqrt((double)c->linear.in), QVL_KT_F32);
     ref->b = qvl_kt_random(kt, n_b, 0.5 / sqrt((double)c->linear.rank), QVL_KT_F32);
     adapter->a = qvl_kt_in(kt, name[0], ref->a, n_a, QVL_KT_F32);
+    if (c->tail) {
+        char rounded[24];
+        snprintf(rounded, sizeof rounded, "a_act%d", i);
+        adapter->a_act =
+            qvl_kt_out(kt, rounded, (c->linear.rank + 7) / 8 * 8 * c->linear.in, QVL_KT_ACT);
+    }
     adapter->b = qvl_kt_in(kt, name[1], ref->b, n_b, QVL_KT_F32);
     if (with_gradients) {
         ref->da = qvl_kt_random(kt, n_a, 1, QVL_KT_F32);
@@ -56,6 +62,88 @@ static void fill_adapter(qvl_linear_case *c, qvl_kt *kt, int part, int64_t offse
     adapter->out_offset = ref->out_offset = offset;
     adapter->out = ref->out = out;
     adapter->module = ref->module = (uint32_t)(100 + 7 * part);
+}
+
+/* Rows of width values with tail columns behind them, which are NaN, or those of tail_values.
+ * Without a tail an input, else what the operation may write behind. */
+static void *add_rows(qvl_kt *kt, const char *name, const double *values, const double *tail_values,
+                      int64_t rows, int64_t width, int64_t tail)
+{
+    const int64_t stride = width + tail;
+    double *all = qvl_kt_doubles(kt, rows * stride);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < stride; i++)
+            all[r * stride + i] = i < width     ? values[r * width + i]
+                                  : tail_values ? tail_values[r * tail + i - width]
+                                                : NAN;
+    return tail ? qvl_kt_inout(kt, name, all, rows * stride, QVL_KT_ACT)
+                : qvl_kt_in(kt, name, all, rows * stride, QVL_KT_ACT);
+}
+
+/* u as forward leaves it behind x: each adapter's ranks rounded up to 8. */
+static double *spread_u(const qvl_linear_case *c, qvl_kt *kt, const double *u)
+{
+    const int64_t rank = c->linear.rank, R8 = (rank + 7) / 8 * 8;
+    double *tail = qvl_kt_doubles(kt, c->T * c->tail);
+    for (int64_t t = 0; t < c->T; t++)
+        for (int64_t k = 0; k < c->u_width; k++)
+            tail[t * c->tail + k / rank * R8 + k % rank] = u[t * c->u_width + k];
+    return tail;
+}
+
+static double *tail_of_x(const qvl_linear_case *c, qvl_kt *kt)
+{
+    double *y = qvl_kt_doubles(kt, c->T * c->linear.out),
+           *u = qvl_kt_doubles(kt, c->T * c->u_width);
+    qvl_ref_linear_forward(y, u, c->x, &c->ref, c->T, c->drops ? &c->ref_dropout : NULL);
+    return spread_u(c, kt, u);
+}
+
+int64_t qvl_linear_case_stride(const qvl_linear_case *c)
+{
+    return c->linear.in + c->tail;
+}
+
+static void check_folded(qvl_kt *kt, const qvl_linear_case *c)
+{
+    const qvl_linear *lin = &c->linear;
+    const int64_t R8 = (lin->rank + 7) / 8 * 8, stride = lin->in + c->tail;
+    double *weight = qvl_kt_doubles(kt, lin->out * stride);
+    for (int64_t o = 0; o < lin->out; o++)
+        for (int64_t i = 0; i < lin->in; i++)
+            weight[o * stride + i] = c->ref.weight[o * lin->in + i];
+    for (int i = 0; i < lin->n_adapters; i++) {
+        const qvl_ref_adapter *ref = &c->ref.adapters[i];
+        char name[24];
+        double *a = qvl_kt_doubles(kt, R8 * lin->in);
+        for (int64_t k = 0; k < lin->rank * lin->in; k++)
+            a[k] = qvl_kt_round(kt, ref->a[k], QVL_KT_ACT);
+        snprintf(name, sizeof name, "a_act%d", i);
+        qvl_kt_check(kt, name, a, lin->in, QVL_KT_EXACT);
+        for (int64_t o = 0; o < ref->out; o++)
+            for (int64_t r = 0; r < lin->rank; r++)
+                weight[(ref->out_offset + o) * stride + lin->in + i * R8 + r] =
+                    qvl_kt_round(kt, (double)lin->scale * ref->b[o * lin->rank + r], QVL_KT_ACT);
+    }
+    qvl_kt_check_columns(kt, "weight", weight, stride, 0, lin->in + lin->n_adapters * R8,
+                         QVL_KT_EXACT);
+}
+
+void qvl_linear_case_check(qvl_kt *kt, const qvl_linear_case *c, const double *u)
+{
+    const int64_t in = c->linear.in, stride = in + c->tail, rank = c->linear.rank;
+    if (!c->tail || c->T == 0)
+        return;
+    double *x = qvl_kt_doubles(kt, c->T * stride);
+    const double *tail = u ? spread_u(c, kt, u) : NULL;
+    for (int64_t t = 0; t < c->T; t++)
+        for (int64_t i = 0; i < stride; i++)
+            x[t * stride + i] = i < in ? c->x[t * in + i] : u ? tail[t * c->tail + i - in] : 0;
+    qvl_kt_check_columns(kt, "x", x, stride, 0, in, QVL_KT_EXACT);
+    for (int64_t i = 0; u && i < c->linear.n_adapters; i++)
+        qvl_kt_check_columns(kt, "x", x, stride, in + i * ((rank + 7) / 8 * 8), rank,
+                             QVL_KT_PRODUCT);
+    check_folded(kt, c);
 }
 
 void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
@@ -69,17 +157,23 @@ void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_sha
         linear->out += parts[p] = qvl_kt_width(kt, shape->parts[p]);
     linear->rank = shape->rank;
     linear->scale = 2;
-    const int64_t n_weight = linear->out * linear->in;
+    int64_t n_adapters = 0;
+    for (int p = 0; p < QVL_MAX_FUSED; p++)
+        n_adapters += shape->adapted >> p & 1u;
+    if (n_adapters)
+        out->tail = qvl_tail_columns(kt->dev->tail_align, n_adapters, shape->rank);
+    linear->weight_stride = linear->in + out->tail;
     out->ref =
         (qvl_ref_linear){.in = linear->in, .out = linear->out, .rank = linear->rank, .scale = 2};
-    out->ref.weight = qvl_kt_random(kt, n_weight, 1 / sqrt((double)linear->in), QVL_KT_ACT);
-    linear->weight = qvl_kt_in(kt, "weight", out->ref.weight, n_weight, QVL_KT_ACT);
+    out->ref.weight =
+        qvl_kt_random(kt, linear->out * linear->in, 1 / sqrt((double)linear->in), QVL_KT_ACT);
+    linear->weight =
+        add_rows(kt, "weight", out->ref.weight, NULL, linear->out, linear->in, out->tail);
     if (shape->has_bias) {
         out->ref.bias = qvl_kt_random(kt, linear->out, 1, QVL_KT_ACT);
         linear->bias = qvl_kt_in(kt, "bias", out->ref.bias, linear->out, QVL_KT_ACT);
     }
     out->x = qvl_kt_random(kt, shape->T * linear->in, 1, QVL_KT_ACT);
-    out->x_device = qvl_kt_in(kt, "x", out->x, shape->T * linear->in, QVL_KT_ACT);
     if (shape->drop_prob > 0)
         fill_dropout(out, kt, shape->drop_prob);
     for (int p = 0; p < QVL_MAX_FUSED; offset += parts[p++])
@@ -87,6 +181,8 @@ void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_sha
             fill_adapter(out, kt, p, offset, parts[p], with_gradients);
     out->ref.n_adapters = linear->n_adapters;
     out->u_width = linear->n_adapters * linear->rank;
+    const double *u = with_gradients && out->tail ? tail_of_x(out, kt) : NULL;
+    out->x_device = add_rows(kt, "x", out->x, u, shape->T, linear->in, out->tail);
     const bool has_adapters = linear->n_adapters > 0;
     qvl_kt_workspace(kt, &(qvl_workspace_limits){.tokens = shape->T,
                                                  .in_max = has_adapters ? linear->in : 0,

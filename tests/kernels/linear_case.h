@@ -25,18 +25,27 @@ typedef struct qvl_linear_case {
     qvl_dropout ref_dropout;
     bool drops;
     int64_t T, u_width;
+    int64_t tail;    /* columns behind the rows of x and of the weight, see ops.h; 0: none */
     const double *x; /* [T, in] */
-    void *x_device;
+    void *x_device;  /* [T, in + tail] */
 } qvl_linear_case;
 
 /* A line for qvl_kt_begin. */
 const char *qvl_linear_shape_text(char buffer[120], const qvl_linear_shape *shape);
 
 /* Fills the open case's buffers: x, weight, bias, a0 b0 .., sample, token; with_gradients also da0
- * db0 .., which hold random values before the run. Widths are rounded up to the device's alignment.
- * Base and adapters contribute about equally. Sets the workspace to exactly this size. */
+ * db0 .., which hold random values before the run, and with tails x holds u. Widths are rounded up
+ * to the device's alignment. Base and adapters contribute about equally. Sets the workspace to
+ * exactly this size. */
 void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
                           bool with_gradients);
+
+/* Distance of x's rows, for the arguments. */
+int64_t qvl_linear_case_stride(const qvl_linear_case *c);
+
+/* Where there are tails: checks that the operation left x, the weight and A as they were, or as
+ * fold makes them, and u, if it is not NULL, against the tail of x. */
+void qvl_linear_case_check(qvl_kt *kt, const qvl_linear_case *c, const double *u);
 
 #ifdef __cplusplus
 }

@@ -4,9 +4,12 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+/* fold first, as after every change of the parameters. */
 static qvl_status call_linear(qvl_device *dev, const void *args, qvl_err *err)
 {
-    return dev->ops->linear(dev, args, err);
+    const qvl_linear_args *a = args;
+    const qvl_status rc = dev->ops->fold(dev, &(qvl_fold_args){.linears = a->linear, .n = 1}, err);
+    return rc == QVL_OK ? dev->ops->linear(dev, a, err) : rc;
 }
 
 typedef enum outputs { Y_AND_U, ONLY_Y, ONLY_U } outputs;
@@ -21,20 +24,23 @@ static void forward_case(qvl_kt *kt, const qvl_linear_shape *shape, outputs whic
     const int64_t out = c.linear.out;
     double *y = qvl_kt_doubles(kt, c.T * out), *u = qvl_kt_doubles(kt, c.T * c.u_width);
     qvl_ref_linear_forward(y, u, c.x, &c.ref, c.T, c.drops ? &c.ref_dropout : NULL);
-    const qvl_linear_args args = {
-        .linear = &c.linear,
-        .y = which != ONLY_U ? qvl_kt_out(kt, "y", c.T * out, QVL_KT_ACT) : NULL,
-        .u = which != ONLY_Y && c.u_width > 0 ? qvl_kt_out(kt, "u", c.T * c.u_width, QVL_KT_F32)
-                                              : NULL,
-        .x = c.x_device,
-        .T = c.T,
-        .dropout = c.drops ? &c.dropout : NULL};
+    const qvl_linear_args args = {.linear = &c.linear,
+                                  .y = which != ONLY_U ? qvl_kt_out(kt, "y", c.T * out, QVL_KT_ACT)
+                                                       : NULL,
+                                  .u = which != ONLY_Y && c.u_width > 0 && !c.tail
+                                           ? qvl_kt_out(kt, "u", c.T * c.u_width, QVL_KT_F32)
+                                           : NULL,
+                                  .x = c.x_device,
+                                  .x_stride = qvl_linear_case_stride(&c),
+                                  .T = c.T,
+                                  .dropout = c.drops ? &c.dropout : NULL};
     qvl_kt_run(kt, call_linear, &args);
     if (args.y)
         qvl_kt_check(kt, "y", y, out, QVL_KT_PRODUCT);
     for (int i = 0; args.u && i < c.linear.n_adapters; i++)
         qvl_kt_check_columns(kt, "u", u, c.u_width, i * c.linear.rank, c.linear.rank,
                              QVL_KT_PRODUCT);
+    qvl_linear_case_check(kt, &c, u);
     qvl_kt_end(kt);
 }
 
@@ -132,13 +138,17 @@ static void larger_workspace(void **state)
     qvl_ref_linear_forward(y, u, c.x, &c.ref, c.T, &c.ref_dropout);
     const qvl_linear_args args = {.linear = &c.linear,
                                   .y = qvl_kt_out(kt, "y", c.T * c.linear.out, QVL_KT_ACT),
-                                  .u = qvl_kt_out(kt, "u", c.T * c.u_width, QVL_KT_F32),
+                                  .u = c.tail ? NULL
+                                              : qvl_kt_out(kt, "u", c.T * c.u_width, QVL_KT_F32),
                                   .x = c.x_device,
+                                  .x_stride = qvl_linear_case_stride(&c),
                                   .T = c.T,
                                   .dropout = &c.dropout};
     qvl_kt_run(kt, call_linear, &args);
     qvl_kt_check(kt, "y", y, c.linear.out, QVL_KT_PRODUCT);
-    qvl_kt_check(kt, "u", u, c.u_width, QVL_KT_PRODUCT);
+    if (args.u)
+        qvl_kt_check(kt, "u", u, c.u_width, QVL_KT_PRODUCT);
+    qvl_linear_case_check(kt, &c, u);
     qvl_kt_end(kt);
     qvl_kt_verdict(kt);
 }

@@ -8,7 +8,9 @@
 
 static qvl_status call_linear_backward(qvl_device *dev, const void *args, qvl_err *err)
 {
-    return dev->ops->linear_backward(dev, args, err);
+    const qvl_linear_backward_args *a = args;
+    const qvl_status rc = dev->ops->fold(dev, &(qvl_fold_args){.linears = a->linear, .n = 1}, err);
+    return rc == QVL_OK ? dev->ops->linear_backward(dev, a, err) : rc;
 }
 
 static void check_adapters(qvl_kt *kt, const qvl_linear_case *c)
@@ -42,13 +44,15 @@ static void backward_case(qvl_kt *kt, const qvl_linear_shape *shape, bool wants_
         .dx = wants_dx ? qvl_kt_out(kt, "dx", c.T * in, QVL_KT_ACT) : NULL,
         .dy = qvl_kt_in(kt, "dy", dy, c.T * out, QVL_KT_ACT),
         .x = c.x_device,
-        .u = c.u_width > 0 ? qvl_kt_in(kt, "u", u, c.T * c.u_width, QVL_KT_F32) : NULL,
+        .x_stride = qvl_linear_case_stride(&c),
+        .u = c.u_width > 0 && !c.tail ? qvl_kt_in(kt, "u", u, c.T * c.u_width, QVL_KT_F32) : NULL,
         .T = c.T,
         .dropout = c.drops ? &c.dropout : NULL};
     qvl_kt_run(kt, call_linear_backward, &args);
     if (wants_dx)
         qvl_kt_check(kt, "dx", dx, in, QVL_KT_PRODUCT);
     check_adapters(kt, &c);
+    qvl_linear_case_check(kt, &c, NULL);
     qvl_kt_end(kt);
 }
 
@@ -125,6 +129,7 @@ static void refuses_small_workspace(void **state)
                                            .dx = qvl_kt_out(kt, "dx", c.T * in, QVL_KT_ACT),
                                            .dy = qvl_kt_in(kt, "dy", dy, c.T * out, QVL_KT_ACT),
                                            .x = c.x_device,
+                                           .x_stride = qvl_linear_case_stride(&c),
                                            .u = qvl_kt_in(kt, "u", u, c.T * c.u_width, QVL_KT_F32),
                                            .T = c.T,
                                            .dropout = &c.dropout};

@@ -164,7 +164,7 @@ static qvl_status call_load_rows(qvl_device *dev, const void *args, qvl_err *err
     const qvl_status rc =
         dev->ops->load_rows(dev, a->dst, a->stride, a->passed, a->src_dtype, a->rows, a->cols, err);
     memset(a->passed, 0xEE, bytes);
-    return rc;
+    return rc == QVL_OK ? dev->ops->wait(dev, QVL_LANE_COPY, err) : rc;
 }
 
 /* Bits of a finite number of this type, of any size that bf16 can hold. */

@@ -1,0 +1,293 @@
+// Attention backward on tensor cores (bf16), without atomics:
+//   1. delta[h,t] = sum_d dout * out
+//   2. a block has 64 keys of one key/value head and walks over all queries that see them, of every
+//      query head that shares it: dk, dv
+//   3. a block has 64 queries of one head and walks over their keys: dq
+// Scores are computed in both walks; that is the price of a fixed order of sums.
+#include "kernels/cuda/attention_cuda.cuh"
+#include "kernels/cuda/tile.cuh"
+
+namespace qvl
+{
+
+enum { ROWS = 64, THREADS = 128 };
+
+template <int DH> static size_t backward_shared_bytes()
+{
+    return (size_t)6 * ROWS * tile_shape<DH>::PITCH * sizeof(bf16) + 4 * ROWS * sizeof(float);
+}
+
+// One warp a row and head.
+template <int DH>
+static __global__ void attention_delta_kernel(attention_params p, const bf16 *dout, float *delta)
+{
+    const int64_t item = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
+    if (item >= p.T * p.H)
+        return;
+    const int64_t t = item / p.H, head = item % p.H;
+    const bf16 *out = (const bf16 *)p.out + t * p.out_stride + head * DH;
+    dout += t * p.dout_stride + head * DH;
+    float sum = 0.0f;
+    for (int d = lane; d < DH; d += 32)
+        sum += __bfloat162float(out[d]) * __bfloat162float(dout[d]);
+    for (int offset = 16; offset; offset /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    if (lane == 0)
+        delta[head * p.T + t] = sum;
+}
+
+// 64 float values of one head's row statistics into shared memory; past n_valid: fill.
+static __device__ __forceinline__ void load_statistics(float *to, const float *from, int n_valid,
+                                                       float fill)
+{
+    for (int i = threadIdx.x; i < ROWS; i += THREADS)
+        to[i] = i < n_valid ? from[i] : fill;
+}
+
+// Rows of C fragments (16 x DH a warp) to bf16 rows in global memory.
+template <int DH>
+static __device__ __forceinline__ void store_gradient(bf16 *to, int64_t stride,
+                                                      const float c[DH / 8][4], int row, int n_rows,
+                                                      float scale)
+{
+    const int t2 = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        if (row + half * 8 < n_rows)
+#pragma unroll
+            for (int n = 0; n < DH / 8; n++)
+                *(uint32_t *)(to + (row + half * 8) * stride + n * 8 + t2) =
+                    pack_bf16(c[n][half * 2] * scale, c[n][half * 2 + 1] * scale);
+}
+
+// ---- dk, dv: rows of the fragments are keys, columns are queries --------------------------------
+
+// p^T = exp(s^T scale - lse), ds^T = p^T (dp^T - delta); s and dp are replaced.
+template <bool CAUSAL>
+static __device__ __forceinline__ void key_side_gradients(float s[ROWS / 8][4],
+                                                          float dp[ROWS / 8][4], const float *lse,
+                                                          const float *delta, float scale, int key,
+                                                          int q0, int len)
+{
+    const int t2 = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int query = n * 8 + t2 + e % 2, row = key + e / 2 * 8;
+            const bool is_seen = row < len && q0 + query < len && (!CAUSAL || row <= q0 + query);
+            const float p = is_seen ? __expf(s[n][e] * scale - lse[query]) : 0.0f;
+            s[n][e] = p;
+            dp[n][e] = p * (dp[n][e] - delta[query]);
+        }
+}
+
+template <int DH, bool CAUSAL>
+static __global__ void __launch_bounds__(THREADS)
+    attention_backward_kv_kernel(attention_params p, const bf16 *dout, const float *delta,
+                                 bf16 *dqkv)
+{
+    extern __shared__ __align__(16) unsigned char shared[];
+    const int tile = ROWS * tile_shape<DH>::PITCH;
+    bf16 *k_tile = (bf16 *)shared, *v_tile = k_tile + tile;
+    bf16 *q_tiles = v_tile + tile, *do_tiles = q_tiles + 2 * tile;
+    float *lse_rows = (float *)(do_tiles + 2 * tile), *delta_rows = lse_rows + 2 * ROWS;
+    const int64_t first = p.cu_seqlens[blockIdx.z];
+    const int len = p.cu_seqlens[blockIdx.z + 1] - (int)first;
+    const int k0 = blockIdx.x * ROWS, kv = blockIdx.y, group = (int)(p.H / p.KV);
+    if (k0 >= len)
+        return;
+    const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
+    const int warp = threadIdx.x / 32, key = k0 + warp * 16 + threadIdx.x % 32 / 4;
+    const int first_tile = CAUSAL ? k0 / ROWS : 0, n_tiles = (len + ROWS - 1) / ROWS - first_tile;
+    const int n_steps = group * n_tiles;
+
+    auto load_step = [&](int step) {
+        const int head = kv * group + step / n_tiles, q0 = (first_tile + step % n_tiles) * ROWS;
+        const int64_t statistics = (int64_t)head * p.T + first + q0;
+        load_tile_async<DH, ROWS, THREADS>(q_tiles + step % 2 * tile,
+                                           base + q0 * p.stride + head * DH, p.stride, len - q0);
+        load_tile_async<DH, ROWS, THREADS>(do_tiles + step % 2 * tile,
+                                           dout + (first + q0) * p.dout_stride + head * DH,
+                                           p.dout_stride, len - q0);
+        load_statistics(lse_rows + step % 2 * ROWS, p.lse + statistics, len - q0, 0.0f);
+        load_statistics(delta_rows + step % 2 * ROWS, delta + statistics, len - q0, 0.0f);
+        commit_async();
+    };
+    load_tile_async<DH, ROWS, THREADS>(k_tile, base + k0 * p.stride + (p.H + kv) * DH, p.stride,
+                                       len - k0);
+    load_tile_async<DH, ROWS, THREADS>(v_tile, base + k0 * p.stride + (p.H + p.KV + kv) * DH,
+                                       p.stride, len - k0);
+    load_step(0);
+
+    float dk[DH / 8][4] = {}, dv[DH / 8][4] = {};
+    for (int step = 0; step < n_steps; step++) {
+        wait_async<0>();
+        __syncthreads();
+        if (step + 1 < n_steps)
+            load_step(step + 1);
+        const int q0 = (first_tile + step % n_tiles) * ROWS;
+        const bf16 *q_tile = q_tiles + step % 2 * tile, *do_tile = do_tiles + step % 2 * tile;
+        float s[ROWS / 8][4] = {}, dp[ROWS / 8][4] = {};
+        uint32_t a[ROWS / 16][4];
+        {
+            uint32_t rows[DH / 16][4];
+            load_a_rows<DH>(rows, k_tile, warp * 16);
+            multiply_rows<DH, ROWS / 8>(s, rows, q_tile, 0);
+            load_a_rows<DH>(rows, v_tile, warp * 16);
+            multiply_rows<DH, ROWS / 8>(dp, rows, do_tile, 0);
+        }
+        key_side_gradients<CAUSAL>(s, dp, lse_rows + step % 2 * ROWS, delta_rows + step % 2 * ROWS,
+                                   p.scale, key, q0, len);
+        to_a_fragments<ROWS / 8>(a, s);
+        multiply_columns<DH, ROWS / 16>(dv, a, do_tile, 0);
+        to_a_fragments<ROWS / 8>(a, dp);
+        multiply_columns<DH, ROWS / 16>(dk, a, q_tile, 0);
+    }
+    bf16 *to = dqkv + first * p.stride;
+    store_gradient<DH>(to + (p.H + kv) * DH, p.stride, dk, key, len, p.scale);
+    store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
+}
+
+// ---- dq: rows of the fragments are queries, columns are keys ------------------------------------
+
+template <bool CAUSAL>
+static __device__ __forceinline__ void query_side_gradients(float s[ROWS / 8][4],
+                                                            const float dp[ROWS / 8][4],
+                                                            const float lse[2],
+                                                            const float delta[2], float scale,
+                                                            int query, int k0, int len)
+{
+    const int t2 = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < ROWS / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int key = k0 + n * 8 + t2 + e % 2, row = query + e / 2 * 8;
+            const bool is_seen = key < len && (!CAUSAL || key <= row);
+            const float p = is_seen ? __expf(s[n][e] * scale - lse[e / 2]) : 0.0f;
+            s[n][e] = p * (dp[n][e] - delta[e / 2]);
+        }
+}
+
+template <int DH, bool CAUSAL>
+static __global__ void __launch_bounds__(THREADS)
+    attention_backward_q_kernel(attention_params p, const bf16 *dout, const float *delta,
+                                bf16 *dqkv)
+{
+    extern __shared__ __align__(16) unsigned char shared[];
+    const int tile = ROWS * tile_shape<DH>::PITCH;
+    bf16 *q_tile = (bf16 *)shared, *do_tile = q_tile + tile;
+    bf16 *k_tiles = do_tile + tile, *v_tiles = k_tiles + 2 * tile;
+    const int64_t first = p.cu_seqlens[blockIdx.z];
+    const int len = p.cu_seqlens[blockIdx.z + 1] - (int)first;
+    const int q0 = (int)(gridDim.x - 1 - blockIdx.x) * ROWS, head = blockIdx.y;
+    if (q0 >= len)
+        return;
+    const int kv = head / (int)(p.H / p.KV);
+    const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
+    const bf16 *k_rows = base + (p.H + kv) * DH, *v_rows = base + (p.H + p.KV + kv) * DH;
+    const int warp = threadIdx.x / 32, query = q0 + warp * 16 + threadIdx.x % 32 / 4;
+    const int last = CAUSAL ? min(len, q0 + ROWS) : len, n_tiles = (last + ROWS - 1) / ROWS;
+
+    auto load_step = [&](int step) {
+        const int k0 = step * ROWS;
+        load_tile_async<DH, ROWS, THREADS>(k_tiles + step % 2 * tile, k_rows + k0 * p.stride,
+                                           p.stride, len - k0);
+        load_tile_async<DH, ROWS, THREADS>(v_tiles + step % 2 * tile, v_rows + k0 * p.stride,
+                                           p.stride, len - k0);
+        commit_async();
+    };
+    load_tile_async<DH, ROWS, THREADS>(q_tile, base + q0 * p.stride + head * DH, p.stride,
+                                       len - q0);
+    load_tile_async<DH, ROWS, THREADS>(do_tile, dout + (first + q0) * p.dout_stride + head * DH,
+                                       p.dout_stride, len - q0);
+    load_step(0);
+
+    float lse[2], row_delta[2], dq[DH / 8][4] = {};
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int r = query + half * 8;
+        const int64_t at = (int64_t)head * p.T + first + r;
+        lse[half] = r < len ? p.lse[at] : 0.0f;
+        row_delta[half] = r < len ? delta[at] : 0.0f;
+    }
+    for (int step = 0; step < n_tiles; step++) {
+        wait_async<0>();
+        __syncthreads();
+        if (step + 1 < n_tiles)
+            load_step(step + 1);
+        const bf16 *k_tile = k_tiles + step % 2 * tile, *v_tile = v_tiles + step % 2 * tile;
+        float s[ROWS / 8][4] = {}, dp[ROWS / 8][4] = {};
+        uint32_t a[ROWS / 16][4];
+        {
+            uint32_t rows[DH / 16][4];
+            load_a_rows<DH>(rows, q_tile, warp * 16);
+            multiply_rows<DH, ROWS / 8>(s, rows, k_tile, 0);
+            load_a_rows<DH>(rows, do_tile, warp * 16);
+            multiply_rows<DH, ROWS / 8>(dp, rows, v_tile, 0);
+        }
+        query_side_gradients<CAUSAL>(s, dp, lse, row_delta, p.scale, query, step * ROWS, len);
+        to_a_fragments<ROWS / 8>(a, s);
+        multiply_columns<DH, ROWS / 16>(dq, a, k_tile, 0);
+    }
+    store_gradient<DH>(dqkv + first * p.stride + head * DH, p.stride, dq, query, len, p.scale);
+}
+
+// ---- launch -------------------------------------------------------------------------------------
+
+template <int DH, bool CAUSAL>
+static cudaError_t launch_backward(const attention_params &p, const void *dout, void *dqkv,
+                                   float *delta, int64_t longest, cudaStream_t stream)
+{
+    const unsigned tiles = (unsigned)((longest + ROWS - 1) / ROWS);
+    const size_t bytes = backward_shared_bytes<DH>();
+    const int64_t items = p.T * p.H;
+    cudaError_t rc = cudaFuncSetAttribute(attention_backward_kv_kernel<DH, CAUSAL>,
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    if (rc == cudaSuccess)
+        rc = cudaFuncSetAttribute(attention_backward_q_kernel<DH, CAUSAL>,
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    if (rc != cudaSuccess)
+        return rc;
+    attention_delta_kernel<DH>
+        <<<(unsigned)((items + 7) / 8), 256, 0, stream>>>(p, (const bf16 *)dout, delta);
+    attention_backward_kv_kernel<DH, CAUSAL>
+        <<<dim3(tiles, (unsigned)p.KV, (unsigned)p.B), THREADS, bytes, stream>>>(
+            p, (const bf16 *)dout, delta, (bf16 *)dqkv);
+    attention_backward_q_kernel<DH, CAUSAL>
+        <<<dim3(tiles, (unsigned)p.H, (unsigned)p.B), THREADS, bytes, stream>>>(
+            p, (const bf16 *)dout, delta, (bf16 *)dqkv);
+    return cudaGetLastError();
+}
+
+template <int DH>
+static cudaError_t launch_either(const attention_params &p, bool is_causal, const void *dout,
+                                 void *dqkv, float *delta, int64_t longest, cudaStream_t stream)
+{
+    return is_causal ? launch_backward<DH, true>(p, dout, dqkv, delta, longest, stream)
+                     : launch_backward<DH, false>(p, dout, dqkv, delta, longest, stream);
+}
+
+cudaError_t launch_attention_backward_bf16(const attention_params &p, int Dh, bool is_causal,
+                                           const void *dout, void *dqkv, float *delta,
+                                           int64_t longest, cudaStream_t stream)
+{
+    switch (Dh) {
+    case 16:
+        return launch_either<16>(p, is_causal, dout, dqkv, delta, longest, stream);
+    case 32:
+        return launch_either<32>(p, is_causal, dout, dqkv, delta, longest, stream);
+    case 64:
+        return launch_either<64>(p, is_causal, dout, dqkv, delta, longest, stream);
+    case 80:
+        return launch_either<80>(p, is_causal, dout, dqkv, delta, longest, stream);
+    case 128:
+        return launch_either<128>(p, is_causal, dout, dqkv, delta, longest, stream);
+    default:
+        return cudaErrorInvalidValue;
+    }
+}
+
+} // namespace qvl

@@ -1,0 +1,307 @@
+// The frozen linear with its adapters. bf16: adapters ride in tails (lora_cuda.cu). float32, for
+// exactness: separate products, as on the CPU.
+#include "kernels/cuda/lora_tiles.cuh"
+
+namespace qvl
+{
+
+enum { FOLD_THREADS = 256, FOLD_ADAPTERS = 32 };
+
+// ---- float32: masked rows -----------------------------------------------------------------------
+
+// dst = mask(src), or dst += mask(src); a thread has eight columns.
+static __global__ void mask_rows_kernel(float *dst, int64_t dst_stride, const float *src,
+                                        int64_t src_stride, int64_t T, int64_t in, uint32_t module,
+                                        mask_key key, bool is_added)
+{
+    const int64_t item = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, per_row = in / 8;
+    if (item >= T * per_row)
+        return;
+    const int64_t t = item / per_row, group = item % per_row;
+    const float scale = keep_scale(key.threshold);
+    uint32_t keep[4];
+    float v[8], to[8] = {};
+    keep_words(keep, key, (uint32_t)group, module, (uint32_t)key.token[t], (uint32_t)key.sample[t]);
+    pack8<float>::load(v, src + t * src_stride + group * 8);
+    if (is_added)
+        pack8<float>::load(to, dst + t * dst_stride + group * 8);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        to[i] += keep[i / 2] & (i % 2 ? 0xffff0000u : 0xffffu) ? v[i] * scale : 0.0f;
+    pack8<float>::store(dst + t * dst_stride + group * 8, to);
+}
+
+static qvl_status mask_rows(qvl_device *dev, float *dst, const float *src, int64_t src_stride,
+                            int64_t T, int64_t in, uint32_t module, const qvl_dropout *dropout,
+                            bool is_added, qvl_err *err)
+{
+    const mask_key key = {dropout->threshold, dropout->seed, dropout->step, dropout->sample,
+                          dropout->token};
+    mask_rows_kernel<<<(unsigned)divide_up(T * (in / 8), 256), 256, 0, compute_of(dev)>>>(
+        dst, in, src, src_stride, T, in, module, key, is_added);
+    return check(cudaGetLastError(), "dropout mask", err);
+}
+
+static gemm_shape shape_f32(int64_t m, int64_t n, int64_t k, float alpha, float beta)
+{
+    gemm_shape s = {};
+    s.m = m;
+    s.n = n;
+    s.k = k;
+    s.alpha = alpha;
+    s.beta = beta;
+    s.type = s.c_type = QVL_F32;
+    return s;
+}
+
+// u_i = drop(x) A^T, then y += scale u B^T.
+static qvl_status adapters_f32(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    const int64_t T = args->T, x_stride = or_dense(args->x_stride, lin->in);
+    const int64_t u_stride = args->u ? lin->n_adapters * lin->rank : lin->rank;
+    size_t used = 0;
+    void *own_u = NULL, *masked = NULL;
+    qvl_status rc = QVL_OK;
+    if (!args->u)
+        QVL_TRY(scratch(dev, &own_u, &used, (size_t)(T * lin->rank) * sizeof(float), err));
+    if (args->dropout)
+        QVL_TRY(scratch(dev, &masked, &used, (size_t)(T * lin->in) * sizeof(float), err));
+    for (int i = 0; i < lin->n_adapters; i++) {
+        const qvl_adapter *adapter = &lin->adapters[i];
+        float *u = args->u ? args->u + i * lin->rank : (float *)own_u;
+        if (masked)
+            QVL_TRY(mask_rows(dev, (float *)masked, (const float *)args->x, x_stride, T, lin->in,
+                              adapter->module, args->dropout, false, err));
+        gemm_shape s = shape_f32(T, lin->rank, lin->in, 1.0f, 0.0f);
+        s.transpose_b = true;
+        s.lda = masked ? lin->in : x_stride;
+        s.ldb = lin->in;
+        s.ldc = u_stride;
+        QVL_TRY(gemm(dev, s, masked ? masked : args->x, adapter->a, u, NULL, err));
+        if (!args->y)
+            continue;
+        s = shape_f32(T, adapter->out, lin->rank, lin->scale, 1.0f);
+        s.transpose_b = true;
+        s.lda = u_stride;
+        s.ldb = lin->rank;
+        s.ldc = lin->out;
+        QVL_TRY(gemm(dev, s, u, adapter->b, (float *)args->y + adapter->out_offset, NULL, err));
+    }
+out:
+    return rc;
+}
+
+// du = scale dy B;  dB += scale dy^T u;  dA += du^T drop(x);  dx += drop(du A)
+static qvl_status adapter_backward_f32(qvl_device *dev, const qvl_linear_backward_args *args, int i,
+                                       float *du, float *masked, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    const qvl_adapter *adapter = &lin->adapters[i];
+    const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
+    const int64_t x_stride = or_dense(args->x_stride, lin->in);
+    const float *dy = (const float *)args->dy + adapter->out_offset;
+    qvl_status rc = QVL_OK;
+    gemm_shape s = shape_f32(T, lin->rank, adapter->out, lin->scale, 0.0f);
+    s.lda = lin->out;
+    s.ldb = s.ldc = lin->rank;
+    QVL_TRY(gemm(dev, s, dy, adapter->b, du, NULL, err));
+    s = shape_f32(adapter->out, lin->rank, T, lin->scale, 1.0f);
+    s.transpose_a = true;
+    s.lda = lin->out;
+    s.ldb = u_width;
+    s.ldc = lin->rank;
+    QVL_TRY(gemm(dev, s, dy, args->u + i * lin->rank, adapter->db, NULL, err));
+    if (masked)
+        QVL_TRY(mask_rows(dev, masked, (const float *)args->x, x_stride, T, lin->in,
+                          adapter->module, args->dropout, false, err));
+    s = shape_f32(lin->rank, lin->in, T, 1.0f, 1.0f);
+    s.transpose_a = true;
+    s.lda = lin->rank;
+    s.ldb = masked ? lin->in : x_stride;
+    s.ldc = lin->in;
+    QVL_TRY(gemm(dev, s, du, masked ? masked : args->x, adapter->da, NULL, err));
+    if (!args->dx)
+        goto out;
+    s = shape_f32(T, lin->in, lin->rank, 1.0f, masked ? 0.0f : 1.0f);
+    s.lda = lin->rank;
+    s.ldb = s.ldc = lin->in;
+    QVL_TRY(gemm(dev, s, du, adapter->a, masked ? masked : args->dx, NULL, err));
+    if (masked)
+        QVL_TRY(mask_rows(dev, (float *)args->dx, masked, lin->in, T, lin->in, adapter->module,
+                          args->dropout, true, err));
+out:
+    return rc;
+}
+
+static qvl_status adapters_backward_f32(qvl_device *dev, const qvl_linear_backward_args *args,
+                                        qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    size_t used = 0;
+    void *du = NULL, *masked = NULL;
+    qvl_status rc = scratch(dev, &du, &used, (size_t)(args->T * lin->rank) * sizeof(float), err);
+    QVL_TRY(rc);
+    if (args->dropout)
+        QVL_TRY(scratch(dev, &masked, &used, (size_t)(args->T * lin->in) * sizeof(float), err));
+    for (int i = 0; i < lin->n_adapters; i++)
+        QVL_TRY(adapter_backward_f32(dev, args, i, (float *)du, (float *)masked, err));
+out:
+    return rc;
+}
+
+// ---- fold ---------------------------------------------------------------------------------------
+
+struct fold_adapter {
+    const float *a, *b;
+    bf16 *a_act, *tail; // tail: first of this adapter's columns in row 0 of the weight
+    int64_t in, out, weight_stride, rank, out_offset, out_total;
+    float scale;
+};
+
+struct fold_batch {
+    fold_adapter adapter[FOLD_ADAPTERS];
+};
+
+// blockIdx.y is the adapter; threads walk over A, then over the tail's columns of all rows of W.
+static __global__ void fold_kernel(fold_batch batch)
+{
+    const fold_adapter f = batch.adapter[blockIdx.y];
+    const int64_t R8 = (f.rank + 7) / 8 * 8, n_a = R8 * f.in, n = n_a + f.out_total * R8;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (int64_t)gridDim.x * blockDim.x) {
+        if (i < n_a) {
+            f.a_act[i] = __float2bfloat16(i / f.in < f.rank ? f.a[i] : 0.0f);
+            continue;
+        }
+        const int64_t row = (i - n_a) / R8, r = (i - n_a) % R8, o = row - f.out_offset;
+        const bool is_mine = o >= 0 && o < f.out && r < f.rank;
+        f.tail[row * f.weight_stride + r] =
+            __float2bfloat16(is_mine ? f.b[o * f.rank + r] * f.scale : 0.0f);
+    }
+}
+
+static qvl_status launch_fold(qvl_device *dev, const fold_batch &batch, int n, qvl_err *err)
+{
+    fold_kernel<<<dim3(64, (unsigned)n), FOLD_THREADS, 0, compute_of(dev)>>>(batch);
+    return check(cudaGetLastError(), "fold", err);
+}
+
+static qvl_status check_tails(const qvl_linear *lin, int64_t x_stride, qvl_err *err)
+{
+    const int64_t width = lin->in + lin->n_adapters * divide_up(lin->rank, 8) * 8;
+    if (x_stride < width || lin->weight_stride < width || lin->in % 8 || !lin->adapters[0].a_act)
+        return qvl_fail(err, QVL_EINTERNAL,
+                        "linear: adapters need tails: rows of %lld columns lie %lld (x) and %lld "
+                        "(weight) apart",
+                        (long long)width, (long long)x_stride, (long long)lin->weight_stride);
+    return QVL_OK;
+}
+
+} // namespace qvl
+
+using namespace qvl;
+
+size_t qvl_cuda_linear_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
+{
+    if (limits->rank == 0)
+        return 0;
+    if (dev->dtype == QVL_BF16)
+        return lora_scratch_bytes(dev, limits);
+    const int64_t masked = limits->dropout ? limits->tokens * limits->in_max : 0;
+    return (size_t)(masked + limits->tokens * limits->rank) * sizeof(float) + 2 * 256;
+}
+
+qvl_status qvl_cuda_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    const bool has_tail = lin->n_adapters > 0 && dev->tail_align > 0;
+    const int64_t x_stride = or_dense(args->x_stride, lin->in);
+    qvl_status rc = QVL_OK;
+    if (args->T == 0)
+        return QVL_OK;
+    if (has_tail) {
+        QVL_TRY(check_tails(lin, x_stride, err));
+        QVL_TRY(lora_forward(dev, args, err));
+    }
+    if (args->y) {
+        gemm_shape s = {};
+        s.transpose_b = true;
+        s.m = args->T;
+        s.n = lin->out;
+        s.k = lin->in + (has_tail ? lin->n_adapters * divide_up(lin->rank, 8) * 8 : 0);
+        s.lda = x_stride;
+        s.ldb = or_dense(lin->weight_stride, lin->in);
+        s.ldc = lin->out;
+        s.alpha = 1.0f;
+        s.type = s.c_type = dev->dtype;
+        QVL_TRY(gemm(dev, s, args->x, lin->weight, args->y, lin->bias, err));
+    }
+    if (lin->n_adapters > 0 && !has_tail)
+        rc = adapters_f32(dev, args, err);
+out:
+    return rc;
+}
+
+qvl_status qvl_cuda_linear_backward(qvl_device *dev, const qvl_linear_backward_args *args,
+                                    qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    const bool has_tail = lin->n_adapters > 0 && dev->tail_align > 0;
+    size_t used = 0;
+    bf16 *du = NULL;
+    qvl_status rc = QVL_OK;
+    if (args->T == 0)
+        return QVL_OK;
+    if (has_tail) {
+        QVL_TRY(check_tails(lin, args->x_stride, err));
+        QVL_TRY(lora_backward_outputs(dev, args, &du, &used, err));
+    }
+    if (args->dx) {
+        gemm_shape s = {};
+        s.m = args->T;
+        s.n = lin->in;
+        s.k = lin->out;
+        s.lda = lin->out;
+        s.ldb = or_dense(lin->weight_stride, lin->in);
+        s.ldc = lin->in;
+        s.alpha = 1.0f;
+        s.type = s.c_type = dev->dtype;
+        QVL_TRY(gemm(dev, s, args->dy, lin->weight, args->dx, NULL, err));
+    }
+    if (has_tail)
+        QVL_TRY(lora_backward_inputs(dev, args, du, used, err));
+    else if (lin->n_adapters > 0)
+        QVL_TRY(adapters_backward_f32(dev, args, err));
+out:
+    return rc;
+}
+
+qvl_status qvl_cuda_fold(qvl_device *dev, const qvl_fold_args *args, qvl_err *err)
+{
+    fold_batch batch = {};
+    int n = 0;
+    qvl_status rc = QVL_OK;
+    if (dev->tail_align == 0)
+        return QVL_OK;
+    for (int64_t k = 0; k < args->n; k++) {
+        const qvl_linear *lin = &args->linears[k];
+        const int64_t R8 = divide_up(lin->rank, 8) * 8;
+        for (int i = 0; i < lin->n_adapters; i++) {
+            const qvl_adapter *a = &lin->adapters[i];
+            bf16 *weight = (bf16 *)(uintptr_t)lin->weight; // its tail is the adapters'
+            batch.adapter[n++] = {
+                a->a,          a->b,     (bf16 *)a->a_act,   weight + lin->in + i * R8,
+                lin->in,       a->out,   lin->weight_stride, lin->rank,
+                a->out_offset, lin->out, lin->scale};
+            if (n < FOLD_ADAPTERS)
+                continue;
+            QVL_TRY(launch_fold(dev, batch, n, err));
+            n = 0;
+        }
+    }
+    if (n > 0)
+        rc = launch_fold(dev, batch, n, err);
+out:
+    return rc;
+}

@@ -1,0 +1,101 @@
+// What the adapter kernels share: how a warp holds a piece of 16 rows x 32 columns, and the mask on
+// it.
+//
+// Lane 4 g + t holds eight neighbouring columns 8 t .. 8 t + 7 of rows g and g + 8: one 16-byte
+// load a row, one group of the dropout mask (src/base/dropout_mask.h), and, word j of a row being
+// columns 8 t + 2 j and 8 t + 2 j + 1, also fragments of tensor-core products:
+//
+//   as A of 16 x 16 (rows of the piece, sums over columns): words 0 1 of both rows, then words 2 3;
+//   the
+//      order of the columns inside a sum does not matter as long as B has the same
+//   turned (movmatrix), as A of 16 x 16 whose rows are columns of the piece and whose sums run over
+//   its
+//      rows: words j and j + 1; row n of tile j is column 8 (n / 2) + 2 j + n % 2 of the piece
+//   as C of 16 x 8 (tile j): columns 8 t + 2 j, 8 t + 2 j + 1 of rows g, g + 8
+#ifndef QVL_KERNELS_CUDA_LORA_TILES_CUH
+#define QVL_KERNELS_CUDA_LORA_TILES_CUH
+
+#include "kernels/cuda/cuda_backend.cuh"
+#include "src/base/dropout_mask.h"
+
+namespace qvl
+{
+
+enum { PIECE_ROWS = 16, PIECE_COLUMNS = 32, TILE_RANK = 8 };
+
+struct mask_key {
+    uint32_t threshold, seed, step; // threshold 0: nothing is dropped
+    const int32_t *sample, *token;
+};
+
+struct piece {
+    uint32_t word[2][4]; // rows g and g + 8
+};
+
+__device__ __forceinline__ uint32_t turn(uint32_t x)
+{
+    uint32_t y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(y) : "r"(x));
+    return y;
+}
+
+__device__ __forceinline__ void product_16(float c[4], uint32_t a0, uint32_t a1, uint32_t a2,
+                                           uint32_t a3, uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void product_8(float c[4], uint32_t a0, uint32_t a1, uint32_t b0)
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(b0));
+}
+
+// Eight columns of one row; zeros where not valid.
+__device__ __forceinline__ void load_words(uint32_t word[4], const bf16 *from, bool is_valid)
+{
+    const uint4 raw = is_valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+    word[0] = raw.x;
+    word[1] = raw.y;
+    word[2] = raw.z;
+    word[3] = raw.w;
+}
+
+// Rows row, row + 8 of [n_rows, n_cols], columns col .. col + 7 (n_cols is a multiple of 8).
+__device__ __forceinline__ void load_piece(piece *p, const bf16 *from, int64_t stride, int64_t row,
+                                           int64_t n_rows, int64_t col, int64_t n_cols)
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int64_t r = row + 8 * half;
+        load_words(p->word[half], from + r * stride + col, r < n_rows && col < n_cols);
+    }
+}
+
+// keep[j]: 0xffff in each half whose element stays.
+__device__ __forceinline__ void keep_words(uint32_t keep[4], const mask_key &key, uint32_t group,
+                                           uint32_t module, uint32_t token, uint32_t sample)
+{
+    const uint32_t counter[4] = {group, module, token, sample};
+    uint32_t bits[4];
+    qvl_philox4x32_7(bits, counter, key.seed, key.step);
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        keep[j] = ((bits[j] & 0xffffu) < key.threshold ? 0u : 0xffffu) |
+                  ((bits[j] >> 16) < key.threshold ? 0u : 0xffff0000u);
+}
+
+// 1 / (1 - p), exactly as the threshold has it.
+__host__ __device__ __forceinline__ float keep_scale(uint32_t threshold)
+{
+    return 65536.0f / (65536.0f - (float)threshold);
+}
+
+} // namespace qvl
+
+#endif

@@ -1,0 +1,171 @@
+// Tensor-core building blocks: bf16 tiles in shared memory, 16 x 8 x 16 products.
+//
+// Fragments of mma.m16n8k16 (lane = 4 g + t, g = 0..7, t = 0..3):
+//   A 16x16  a0 (g, 2t..) a1 (g+8, 2t..) a2 (g, 2t+8..) a3 (g+8, 2t+8..)   two values a register
+//   B 16x8   b0 (k 2t.., n g) b1 (k 2t+8.., n g)
+//   C 16x8   c0 c1 (g, 2t..2t+1)  c2 c3 (g+8, 2t..2t+1)
+// Rows of a shared tile are DH + 8 values apart: an odd number of 16-byte pieces, so that the eight
+// rows that ldmatrix reads at once lie in different banks.
+#ifndef QVL_KERNELS_CUDA_TILE_CUH
+#define QVL_KERNELS_CUDA_TILE_CUH
+
+#include <stdint.h>
+
+#include <cuda_bf16.h>
+
+namespace qvl
+{
+
+typedef __nv_bfloat16 bf16;
+
+template <int DH> struct tile_shape {
+    static const int PITCH = DH + 8;  // values from row to row
+    static const int CHUNKS = DH / 8; // 16-byte pieces of a row
+};
+
+__device__ __forceinline__ uint32_t shared_address(const void *pointer)
+{
+    return (uint32_t)__cvta_generic_to_shared(pointer);
+}
+
+// 16 bytes from global to shared memory; zeros when not valid.
+__device__ __forceinline__ void copy16_async(void *to, const void *from, bool is_valid)
+{
+    const int bytes = is_valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
+                 "l"(from), "r"(bytes));
+}
+
+__device__ __forceinline__ void commit_async()
+{
+    asm volatile("cp.async.commit_group;\n" ::);
+}
+
+template <int PENDING> __device__ __forceinline__ void wait_async()
+{
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
+}
+
+__device__ __forceinline__ void load_matrix_x4(uint32_t r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row)));
+}
+
+__device__ __forceinline__ void load_matrix_x4_trans(uint32_t r[4], const void *row)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row)));
+}
+
+__device__ __forceinline__ void mma_16816(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high)
+{
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
+}
+
+// ROWS rows of DH values, stride apart in global memory, into a shared tile; rows from n_valid on
+// are zero. All THREADS of the block take part; the copies are left in flight.
+template <int DH, int ROWS, int THREADS>
+__device__ __forceinline__ void load_tile_async(bf16 *tile, const bf16 *from, int64_t stride,
+                                                int n_valid)
+{
+    const int chunks = tile_shape<DH>::CHUNKS;
+    for (int i = threadIdx.x; i < ROWS * chunks; i += THREADS) {
+        const int row = i / chunks, chunk = i % chunks;
+        const bool is_valid = row < n_valid;
+        copy16_async(tile + row * tile_shape<DH>::PITCH + chunk * 8,
+                     from + (is_valid ? row : 0) * stride + chunk * 8, is_valid);
+    }
+}
+
+// A fragments of 16 rows, all DH columns: frag[DH / 16][4].
+template <int DH>
+__device__ __forceinline__ void load_a_rows(uint32_t frag[DH / 16][4], const bf16 *tile, int row0)
+{
+    const int lane = threadIdx.x % 32;
+    const bf16 *at = tile + (row0 + lane % 16) * tile_shape<DH>::PITCH + (lane / 16) * 8;
+#pragma unroll
+    for (int k = 0; k < DH / 16; k++)
+        load_matrix_x4(frag[k], at + k * 16);
+}
+
+// c[N8][4] += A (16 x DH, in registers) * rows^T, rows row0 .. row0 + 8 N8 - 1 of the tile.
+template <int DH, int N8>
+__device__ __forceinline__ void multiply_rows(float c[N8][4], const uint32_t a[DH / 16][4],
+                                              const bf16 *tile, int row0)
+{
+    const int lane = threadIdx.x % 32;
+    // matrices of ldmatrix: rows 0-7 | columns 0-7, 8-15; then rows 8-15 | columns 0-7, 8-15
+    const int row = lane % 8 + (lane / 16) * 8, col = (lane / 8 % 2) * 8;
+#pragma unroll
+    for (int k = 0; k < DH / 16; k++)
+#pragma unroll
+        for (int n = 0; n < N8; n += 2) {
+            uint32_t b[4];
+            load_matrix_x4(b, tile + (row0 + n * 8 + row) * tile_shape<DH>::PITCH + k * 16 + col);
+            mma_16816(c[n], a[k], b[0], b[1]);
+            mma_16816(c[n + 1], a[k], b[2], b[3]);
+        }
+}
+
+// c[DH / 8][4] += A (16 x 16 K16, in registers) * tile rows row0 .. row0 + 16 K16 - 1.
+template <int DH, int K16>
+__device__ __forceinline__ void multiply_columns(float c[DH / 8][4], const uint32_t a[K16][4],
+                                                 const bf16 *tile, int row0)
+{
+    const int lane = threadIdx.x % 32;
+    const int row = lane % 8 + (lane / 8 % 2) * 8, col = (lane / 16) * 8;
+#pragma unroll
+    for (int k = 0; k < K16; k++)
+#pragma unroll
+        for (int n = 0; n < DH / 8; n += 2) {
+            uint32_t b[4];
+            load_matrix_x4_trans(b, tile + (row0 + k * 16 + row) * tile_shape<DH>::PITCH + n * 8 +
+                                        col);
+            mma_16816(c[n], a[k], b[0], b[1]);
+            mma_16816(c[n + 1], a[k], b[2], b[3]);
+        }
+}
+
+// C fragments of 16 x 8 N8 as A fragments of the next product, rounded to bf16.
+template <int N8>
+__device__ __forceinline__ void to_a_fragments(uint32_t a[N8 / 2][4], const float c[N8][4])
+{
+#pragma unroll
+    for (int k = 0; k < N8 / 2; k++) {
+        a[k][0] = pack_bf16(c[2 * k][0], c[2 * k][1]);
+        a[k][1] = pack_bf16(c[2 * k][2], c[2 * k][3]);
+        a[k][2] = pack_bf16(c[2 * k + 1][0], c[2 * k + 1][1]);
+        a[k][3] = pack_bf16(c[2 * k + 1][2], c[2 * k + 1][3]);
+    }
+}
+
+// Over the four lanes that share a row of a C fragment.
+__device__ __forceinline__ float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+} // namespace qvl
+
+#endif
