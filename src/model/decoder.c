@@ -15,6 +15,7 @@ void qvl_decoder_destroy(qvl_decoder *decoder)
         return;
     free(decoder->slots);
     free(decoder->layers);
+    free(decoder->linears);
     free(decoder);
 }
 
@@ -25,23 +26,24 @@ static void describe_layer(const qvl_decoder *d, activation_shape shapes[N_ACTIV
     const int64_t q = t->H * t->Dh, qkv = q + 2 * t->KV * t->Dh;
     const size_t act = d->act_bytes, f32 = sizeof(float);
     const int64_t rank = qvl_lora_get_options(d->lora)->rank;
-    int64_t u[QVL_N_GROUPS];
+    const int64_t *tail = d->tail;
+    int64_t u[QVL_N_GROUPS]; /* kept apart where there are no tails */
     for (int g = 0; g < QVL_N_GROUPS; g++)
-        u[g] = rank * qvl_lora_group_adapters(d->lora, (qvl_group)g);
+        u[g] = tail[g] ? 0 : rank * qvl_lora_group_adapters(d->lora, (qvl_group)g);
     const activation_shape table[N_ACTIVATIONS] = {
         [INV1] = {"inv_rms 1", 1, f32},
-        [H1] = {"norm 1", t->D, act},
+        [H1] = {"norm 1", t->D + tail[QVL_GROUP_QKV], act},
         [QKV] = {"qkv", qkv, act},
         [LSE] = {"attention lse", t->H, f32},
-        [ATTN] = {"attention", q, act},
+        [ATTN] = {"attention", q + tail[QVL_GROUP_O], act},
         [U_QKV] = {"u qkv", u[QVL_GROUP_QKV], f32},
         [U_O] = {"u o", u[QVL_GROUP_O], f32},
         [X_MID] = {"x mid", t->D, act},
         [INV2] = {"inv_rms 2", 1, f32},
-        [H2] = {"norm 2", t->D, act},
+        [H2] = {"norm 2", t->D + tail[QVL_GROUP_GATE_UP], act},
         [GATE_UP] = {"gate_up", 2 * t->F, act},
         [U_GATE_UP] = {"u gate_up", u[QVL_GROUP_GATE_UP], f32},
-        [H3] = {"swiglu", t->F, act},
+        [H3] = {"swiglu", t->F + tail[QVL_GROUP_DOWN], act},
         [U_DOWN] = {"u down", u[QVL_GROUP_DOWN], f32}};
     for (int i = 0; i < N_ACTIVATIONS; i++)
         shapes[i] = table[i];
@@ -118,8 +120,8 @@ out:
 }
 
 qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, const qvl_lora *lora,
-                              size_t act_bytes, const qvl_decoder_options *options, qvl_plan *plan,
-                              qvl_err *err)
+                              const qvl_device *dev, const qvl_decoder_options *options,
+                              qvl_plan *plan, qvl_err *err)
 {
     qvl_decoder *decoder = NULL;
     const size_t L = (size_t)dims->text.L;
@@ -128,10 +130,15 @@ qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, con
         return rc;
     decoder->dims = *dims;
     decoder->lora = lora;
-    decoder->act_bytes = act_bytes;
+    decoder->act_bytes = dev->act_bytes;
+    for (int g = 0; g < QVL_N_GROUPS; g++)
+        decoder->tail[g] =
+            qvl_lora_options_tail(qvl_lora_get_options(lora), (qvl_group)g, dev->tail_align);
     decoder->options = *options;
     QVL_TRY(qvl_alloc(&decoder->slots, L * N_ACTIVATIONS, sizeof *decoder->slots, "decoder", err));
     QVL_TRY(qvl_alloc(&decoder->layers, L, sizeof *decoder->layers, "decoder", err));
+    QVL_TRY(
+        qvl_alloc(&decoder->linears, L * QVL_N_GROUPS, sizeof *decoder->linears, "decoder", err));
     QVL_TRY(plan_common(decoder, plan, err));
     QVL_TRY(plan_layers(decoder, plan, err));
     *out = decoder;
@@ -184,10 +191,17 @@ qvl_status qvl_decoder_bind(qvl_decoder *d, qvl_device *dev, const qvl_plan *pla
         layer->x_in = qvl_plan_at(plan, base, layer->slot_x_in);
         for (int i = 0; i < N_ACTIVATIONS; i++)
             layer->at[i] = qvl_plan_at(plan, base, d->slots[l * N_ACTIVATIONS + i]);
+        layer->linear = d->linears + l * QVL_N_GROUPS;
         for (int g = 0; g < QVL_N_GROUPS; g++)
             layer->linear[g] = qvl_lora_linear(d->lora, adapters, weights, l, (qvl_group)g);
     }
     return upload_constants(d, err);
+}
+
+qvl_status qvl_decoder_fold(qvl_decoder *d, qvl_err *err)
+{
+    return d->dev->ops->fold(
+        d->dev, &(qvl_fold_args){.linears = d->linears, .n = d->dims.text.L * QVL_N_GROUPS}, err);
 }
 
 qvl_workspace_limits qvl_decoder_limits(const qvl_decoder *d, int64_t sequence)
@@ -202,6 +216,7 @@ qvl_workspace_limits qvl_decoder_limits(const qvl_decoder *d, int64_t sequence)
                                   .rank = qvl_lora_get_options(d->lora)->rank,
                                   .heads = t->H,
                                   .vocab = t->V,
+                                  .head_rows = d->options.head_rows,
                                   .hidden = t->D,
                                   .backward = d->options.is_training,
                                   .dropout = qvl_lora_get_options(d->lora)->dropout > 0.0};

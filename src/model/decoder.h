@@ -28,22 +28,26 @@ extern "C" {
 typedef struct qvl_decoder qvl_decoder;
 
 typedef struct qvl_decoder_options {
-    int64_t tokens;   /* capacity of a pack */
-    int64_t n_kept;   /* layers whose activations are kept, the last ones; others recompute */
-    bool is_training; /* backward will run */
+    int64_t tokens;    /* capacity of a pack */
+    int64_t n_kept;    /* layers whose activations are kept, the last ones; others recompute */
+    int64_t head_rows; /* of logits at once, see qvl_workspace_limits */
+    bool is_training;  /* backward will run */
 } qvl_decoder_options;
 
 /* Adds the activations to plan; nothing is allocated on the device. weights may not be loaded yet.
  */
 qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, const qvl_lora *lora,
-                              size_t act_bytes, const qvl_decoder_options *options, qvl_plan *plan,
-                              qvl_err *err);
+                              const qvl_device *dev, const qvl_decoder_options *options,
+                              qvl_plan *plan, qvl_err *err);
 void qvl_decoder_destroy(qvl_decoder *decoder); /* NULL is fine */
 
 /* Takes the pointers: activations from base (allocated for the plan), weights, adapters. */
 qvl_status qvl_decoder_bind(qvl_decoder *decoder, qvl_device *dev, const qvl_plan *plan, void *base,
                             const qvl_text_weights *weights, const qvl_lora_buffers *adapters,
                             qvl_err *err);
+
+/* After the adapters' parameters changed, and once before the first forward (ops.h: fold). */
+qvl_status qvl_decoder_fold(qvl_decoder *decoder, qvl_err *err);
 
 /* Limits of the workspace for packs of this decoder whose longest sample has `sequence` tokens. */
 qvl_workspace_limits qvl_decoder_limits(const qvl_decoder *decoder, int64_t sequence);
@@ -62,8 +66,15 @@ qvl_status qvl_decoder_forward(qvl_decoder *decoder, const qvl_pack *pack,
 qvl_status qvl_decoder_loss(qvl_decoder *decoder, float *row_loss, bool with_gradient,
                             qvl_err *err);
 
-/* After loss with gradient: adds the adapters' gradients. */
-qvl_status qvl_decoder_backward(qvl_decoder *decoder, qvl_err *err);
+/* Called when everything that adds to a layer's gradients has been queued; layers come last to
+ * first. */
+typedef struct qvl_layer_watch {
+    qvl_status (*is_done)(void *context, int layer, qvl_err *err);
+    void *context;
+} qvl_layer_watch;
+
+/* After loss with gradient: adds the adapters' gradients. watch may be NULL. */
+qvl_status qvl_decoder_backward(qvl_decoder *decoder, const qvl_layer_watch *watch, qvl_err *err);
 
 /* For tests and generation. hidden state l as transformers numbers them (0 the embeddings, L after
  * the final norm; needs all layers kept), host [T, D]; and logits of all tokens, host [T, V]. */

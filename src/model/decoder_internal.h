@@ -33,18 +33,20 @@ typedef struct decoder_layer {
     int slot_x_in;
     void *x_in;
     void *at[N_ACTIVATIONS];
-    qvl_linear linear[QVL_N_GROUPS];
+    qvl_linear *linear; /* [QVL_N_GROUPS] */
 } decoder_layer;
 
 struct qvl_decoder {
     qvl_model_dims dims;
     const qvl_lora *lora;
     size_t act_bytes;
+    int64_t tail[QVL_N_GROUPS]; /* columns behind the inputs of each group */
     qvl_decoder_options options;
     int *slots; /* [L, N_ACTIVATIONS] */
     int slot_pack, slot_inv_freq, slot_axis, slot_cosine, slot_sine, slot_delta, slot_x_final,
         slot_h_final, slot_inv_final, slot_dx, slot_dh, slot_dqkv;
     decoder_layer *layers; /* [L] */
+    qvl_linear *linears;   /* [L, QVL_N_GROUPS] */
     /* bound */
     qvl_device *dev;
     const qvl_text_weights *weights;

@@ -82,11 +82,13 @@ out:
 /* ---- forward -----------------------------------------------------------------------------------
  */
 
-static qvl_status run_norm(qvl_decoder *d, void *y, void *x_out, float *inv_rms, const void *x,
-                           const void *delta, const void *weight, qvl_err *err)
+/* tail: columns behind the rows of y. */
+static qvl_status run_norm(qvl_decoder *d, void *y, int64_t tail, void *x_out, float *inv_rms,
+                           const void *x, const void *delta, const void *weight, qvl_err *err)
 {
     return d->dev->ops->norm(d->dev,
                              &(qvl_norm_args){.y = y,
+                                              .y_stride = d->dims.text.D + tail,
                                               .x_out = x_out,
                                               .inv_rms = inv_rms,
                                               .x = x,
@@ -98,14 +100,26 @@ static qvl_status run_norm(qvl_decoder *d, void *y, void *x_out, float *inv_rms,
                              err);
 }
 
-static qvl_status run_linear(qvl_decoder *d, const qvl_linear *linear, void *y, float *u,
+/* Where u is kept apart; nowhere on a device with tails. */
+static float *u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group group)
+{
+    static const int SLOT[QVL_N_GROUPS] = {[QVL_GROUP_QKV] = U_QKV,
+                                           [QVL_GROUP_O] = U_O,
+                                           [QVL_GROUP_GATE_UP] = U_GATE_UP,
+                                           [QVL_GROUP_DOWN] = U_DOWN};
+    return d->tail[group] ? NULL : layer->at[SLOT[group]];
+}
+
+static qvl_status run_linear(qvl_decoder *d, const decoder_layer *layer, qvl_group group, void *y,
                              const void *x, qvl_err *err)
 {
+    const qvl_linear *linear = &layer->linear[group];
     return d->dev->ops->linear(d->dev,
                                &(qvl_linear_args){.linear = linear,
                                                   .y = y,
-                                                  .u = u,
+                                                  .u = u_of(d, layer, group),
                                                   .x = x,
+                                                  .x_stride = linear->in + d->tail[group],
                                                   .T = d->pack->T,
                                                   .dropout = d->has_dropout ? &d->dropout : NULL},
                                err);
@@ -128,6 +142,7 @@ static qvl_attention_args attention_of(const qvl_decoder *d, const decoder_layer
 {
     const qvl_text_dims *t = &d->dims.text;
     return (qvl_attention_args){.out = layer->at[ATTN],
+                                .out_stride = t->H * t->Dh + d->tail[QVL_GROUP_O],
                                 .lse = layer->at[LSE],
                                 .qkv = layer->at[QKV],
                                 .cu_seqlens = d->on_device.cu_seqlens,
@@ -151,20 +166,21 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
     const qvl_rotate_args rotate = rotation(d, at[QKV], false);
     const qvl_attention_args attention = attention_of(d, layer);
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear(d, &layer->linear[QVL_GROUP_QKV], at[QKV], at[U_QKV], at[H1], err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, at[QKV], at[H1], err));
     QVL_TRY(ops->rotate(d->dev, &rotate, err));
     QVL_TRY(ops->attention(d->dev, &attention, err));
-    QVL_TRY(run_linear(d, &layer->linear[QVL_GROUP_O], d->delta, at[U_O], at[ATTN], err));
-    QVL_TRY(run_norm(d, at[H2], at[X_MID], at[INV2], layer->x_in, d->delta, w->norm2, err));
-    QVL_TRY(
-        run_linear(d, &layer->linear[QVL_GROUP_GATE_UP], at[GATE_UP], at[U_GATE_UP], at[H2], err));
-    QVL_TRY(
-        ops->swiglu(d->dev,
-                    &(qvl_swiglu_args){
-                        .h = at[H3], .gate_up = at[GATE_UP], .T = d->pack->T, .F = d->weights->Fp},
-                    err));
-    QVL_TRY(run_linear(d, &layer->linear[QVL_GROUP_DOWN], is_recomputation ? NULL : d->delta,
-                       at[U_DOWN], at[H3], err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_O, d->delta, at[ATTN], err));
+    QVL_TRY(run_norm(d, at[H2], d->tail[QVL_GROUP_GATE_UP], at[X_MID], at[INV2], layer->x_in,
+                     d->delta, w->norm2, err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_GATE_UP, at[GATE_UP], at[H2], err));
+    QVL_TRY(ops->swiglu(d->dev,
+                        &(qvl_swiglu_args){.h = at[H3],
+                                           .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
+                                           .gate_up = at[GATE_UP],
+                                           .T = d->pack->T,
+                                           .F = d->weights->Fp},
+                        err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_DOWN, is_recomputation ? NULL : d->delta, at[H3], err));
 out:
     return rc;
 }
@@ -179,15 +195,15 @@ qvl_status qvl_decoder_forward(qvl_decoder *d, const qvl_pack *pack,
         decoder_layer *layer = &d->layers[l];
         const qvl_layer_weights *w = &d->weights->layers[l];
         if (l == 0)
-            QVL_TRY(run_norm(d, layer->at[H1], NULL, layer->at[INV1], layer->x_in, NULL, w->norm1,
-                             err));
+            QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], NULL, layer->at[INV1],
+                             layer->x_in, NULL, w->norm1, err));
         else
-            QVL_TRY(run_norm(d, layer->at[H1], layer->x_in, layer->at[INV1],
+            QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], layer->x_in, layer->at[INV1],
                              d->layers[l - 1].at[X_MID], d->delta, w->norm1, err));
         QVL_TRY(layer_body(d, layer, w, false, err));
     }
-    QVL_TRY(run_norm(d, d->h_final, d->x_final, d->inv_final, d->layers[L - 1].at[X_MID], d->delta,
-                     d->weights->norm, err));
+    QVL_TRY(run_norm(d, d->h_final, 0, d->x_final, d->inv_final, d->layers[L - 1].at[X_MID],
+                     d->delta, d->weights->norm, err));
 out:
     return rc;
 }
@@ -227,16 +243,18 @@ static qvl_status run_norm_backward(qvl_decoder *d, const void *dy, const void *
                                       err);
 }
 
-static qvl_status run_linear_backward(qvl_decoder *d, const qvl_linear *linear, void *dx,
-                                      const void *dy, const void *x, const float *u, qvl_err *err)
+static qvl_status run_linear_backward(qvl_decoder *d, const decoder_layer *layer, qvl_group group,
+                                      void *dx, const void *dy, const void *x, qvl_err *err)
 {
+    const qvl_linear *linear = &layer->linear[group];
     return d->dev->ops->linear_backward(
         d->dev,
         &(qvl_linear_backward_args){.linear = linear,
                                     .dx = dx,
                                     .dy = dy,
                                     .x = x,
-                                    .u = u,
+                                    .x_stride = linear->in + d->tail[group],
+                                    .u = u_of(d, layer, group),
                                     .T = d->pack->T,
                                     .dropout = d->has_dropout ? &d->dropout : NULL},
         err);
@@ -247,9 +265,8 @@ static qvl_status mlp_backward(qvl_decoder *d, decoder_layer *layer, const qvl_l
 {
     void **at = layer->at;
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_DOWN],
-                                last_group == QVL_GROUP_DOWN ? NULL : d->dh, d->dx, at[H3],
-                                at[U_DOWN], err));
+    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_DOWN,
+                                last_group == QVL_GROUP_DOWN ? NULL : d->dh, d->dx, at[H3], err));
     if (last_group == QVL_GROUP_DOWN)
         return QVL_OK;
     QVL_TRY(d->dev->ops->swiglu_backward(d->dev,
@@ -259,9 +276,9 @@ static qvl_status mlp_backward(qvl_decoder *d, decoder_layer *layer, const qvl_l
                                                                      .T = d->pack->T,
                                                                      .F = d->weights->Fp},
                                          err));
-    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_GATE_UP],
+    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_GATE_UP,
                                 last_group == QVL_GROUP_GATE_UP ? NULL : d->delta, at[GATE_UP],
-                                at[H2], at[U_GATE_UP], err));
+                                at[H2], err));
     if (last_group == QVL_GROUP_GATE_UP)
         return QVL_OK;
     QVL_TRY(run_norm_backward(d, d->delta, at[X_MID], at[INV2], w->norm2, err));
@@ -278,16 +295,15 @@ static qvl_status attention_backward(qvl_decoder *d, decoder_layer *layer,
         .dqkv = d->dqkv, .dout = d->dh, .forward = attention_of(d, layer)};
     const qvl_rotate_args rotate = rotation(d, d->dqkv, true);
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_O],
-                                last_group == QVL_GROUP_O ? NULL : d->dh, d->dx, at[ATTN], at[U_O],
-                                err));
+    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_O, last_group == QVL_GROUP_O ? NULL : d->dh,
+                                d->dx, at[ATTN], err));
     if (last_group == QVL_GROUP_O)
         return QVL_OK;
     QVL_TRY(ops->attention_backward(d->dev, &attention, err));
     QVL_TRY(ops->rotate(d->dev, &rotate, err));
-    QVL_TRY(run_linear_backward(d, &layer->linear[QVL_GROUP_QKV],
+    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_QKV,
                                 last_group == QVL_GROUP_QKV ? NULL : d->delta, d->dqkv, at[H1],
-                                at[U_QKV], err));
+                                err));
     if (last_group == QVL_GROUP_QKV)
         return QVL_OK;
     QVL_TRY(run_norm_backward(d, d->delta, layer->x_in, at[INV1], w->norm1, err));
@@ -295,7 +311,7 @@ out:
     return rc;
 }
 
-qvl_status qvl_decoder_backward(qvl_decoder *d, qvl_err *err)
+qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qvl_err *err)
 {
     const int64_t L = d->dims.text.L, D = d->dims.text.D;
     qvl_status rc = QVL_OK;
@@ -310,14 +326,15 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, qvl_err *err)
             if (layer->linear[g].n_adapters)
                 last_group = g;
         if (l < L - d->options.n_kept) {
-            QVL_TRY(run_norm(d, layer->at[H1], NULL, layer->at[INV1], layer->x_in, NULL, w->norm1,
-                             err));
+            QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], NULL, layer->at[INV1],
+                             layer->x_in, NULL, w->norm1, err));
             QVL_TRY(layer_body(d, layer, w, true, err));
         }
         QVL_TRY(mlp_backward(d, layer, w, last_group, err));
-        if (last_group == QVL_GROUP_GATE_UP || last_group == QVL_GROUP_DOWN)
-            break;
-        QVL_TRY(attention_backward(d, layer, w, last_group, err));
+        if (last_group != QVL_GROUP_GATE_UP && last_group != QVL_GROUP_DOWN)
+            QVL_TRY(attention_backward(d, layer, w, last_group, err));
+        if (watch)
+            QVL_TRY(watch->is_done(watch->context, (int)l, err));
     }
 out:
     return rc;

@@ -11,6 +11,26 @@
 extern "C" {
 #endif
 
+/* The linears of a decoder layer, and which of them share an input. */
+typedef enum qvl_site {
+    QVL_SITE_Q,
+    QVL_SITE_K,
+    QVL_SITE_V,
+    QVL_SITE_O,
+    QVL_SITE_GATE,
+    QVL_SITE_UP,
+    QVL_SITE_DOWN,
+    QVL_N_SITES
+} qvl_site;
+
+typedef enum qvl_group {
+    QVL_GROUP_QKV,
+    QVL_GROUP_O,
+    QVL_GROUP_GATE_UP,
+    QVL_GROUP_DOWN,
+    QVL_N_GROUPS
+} qvl_group;
+
 enum { QVL_MAX_LAYERS = 256, QVL_PATCH_VALUES = 1176 };
 
 typedef struct qvl_text_dims {

@@ -24,7 +24,7 @@ struct qvl_lora {
     qvl_lora_options options;
     qvl_lora_matrix *matrices;
     int64_t n_matrices;
-    int64_t parameters;
+    int64_t parameters, act_elements;
     int first_matrix[QVL_N_SITES]; /* of a site in layer 0; -1 when it is no target */
     int per_layer;                 /* matrices of one layer */
 };
@@ -90,6 +90,10 @@ static void lay_out_layer(qvl_lora *lora, int layer, int64_t *offset)
                 matrix->rows = is_b ? out_of(&lora->dims, matrix->site) : lora->options.rank;
                 matrix->cols = is_b ? lora->options.rank : in_of(&lora->dims, matrix->site);
                 *offset += matrix->rows * matrix->cols;
+                if (is_b)
+                    continue;
+                matrix->act_offset = lora->act_elements;
+                lora->act_elements += (matrix->rows + 7) / 8 * 8 * matrix->cols;
             }
 }
 
@@ -134,6 +138,10 @@ const qvl_lora_options *qvl_lora_get_options(const qvl_lora *lora)
 int64_t qvl_lora_parameters(const qvl_lora *lora)
 {
     return lora->parameters;
+}
+int64_t qvl_lora_act_elements(const qvl_lora *lora)
+{
+    return lora->act_elements;
 }
 int64_t qvl_lora_modules(const qvl_lora *lora)
 {
@@ -187,12 +195,28 @@ void qvl_lora_init(const qvl_lora *lora, float *host, uint32_t seed, bool round_
     }
 }
 
-int qvl_lora_group_adapters(const qvl_lora *lora, qvl_group group)
+int qvl_lora_options_adapters(const qvl_lora_options *options, qvl_group group)
 {
     int n = 0;
     for (int site = 0; site < QVL_N_SITES; site++)
-        n += SITES[site].group == group && lora->options.targets[site];
+        n += SITES[site].group == group && options->targets[site];
     return n;
+}
+
+int64_t qvl_lora_options_tail(const qvl_lora_options *options, qvl_group group, int64_t tail_align)
+{
+    return qvl_tail_columns(tail_align, qvl_lora_options_adapters(options, group), options->rank);
+}
+
+int qvl_lora_group_adapters(const qvl_lora *lora, qvl_group group)
+{
+    return qvl_lora_options_adapters(&lora->options, group);
+}
+
+void qvl_lora_layer_range(const qvl_lora *lora, int layer, int64_t *first, int64_t *count)
+{
+    *count = lora->parameters / lora->dims.L; /* every layer has the same matrices */
+    *first = layer * *count;
 }
 
 /* Where a site's columns begin in its group's output. */
@@ -215,7 +239,9 @@ qvl_linear qvl_lora_linear(const qvl_lora *lora, const qvl_lora_buffers *buffers
 {
     const qvl_text_dims *d = &lora->dims;
     const qvl_layer_weights *w = &weights->layers[layer];
-    qvl_linear linear = {.rank = lora->options.rank, .scale = (float)qvl_lora_scale(lora)};
+    qvl_linear linear = {.rank = lora->options.rank,
+                         .scale = (float)qvl_lora_scale(lora),
+                         .weight_stride = weights->stride[group]};
     switch (group) {
     case QVL_GROUP_QKV:
         linear.weight = w->qkv;
@@ -250,6 +276,8 @@ qvl_linear qvl_lora_linear(const qvl_lora *lora, const qvl_lora_buffers *buffers
                                  .out_offset = out_offset_of(d, weights->Fp, (qvl_site)site),
                                  .out = a[1].rows,
                                  .module = (uint32_t)(layer * QVL_N_SITES + site)};
+        if (buffers->a_act)
+            adapter->a_act = (char *)buffers->a_act + (size_t)a[0].act_offset * buffers->act_bytes;
         if (buffers->grad) {
             adapter->da = buffers->grad + a[0].offset;
             adapter->db = buffers->grad + a[1].offset;

@@ -22,25 +22,6 @@
 extern "C" {
 #endif
 
-typedef enum qvl_site {
-    QVL_SITE_Q,
-    QVL_SITE_K,
-    QVL_SITE_V,
-    QVL_SITE_O,
-    QVL_SITE_GATE,
-    QVL_SITE_UP,
-    QVL_SITE_DOWN,
-    QVL_N_SITES
-} qvl_site;
-
-typedef enum qvl_group {
-    QVL_GROUP_QKV,
-    QVL_GROUP_O,
-    QVL_GROUP_GATE_UP,
-    QVL_GROUP_DOWN,
-    QVL_N_GROUPS
-} qvl_group;
-
 typedef struct qvl_lora_options {
     int64_t rank;
     double alpha, dropout;
@@ -49,6 +30,11 @@ typedef struct qvl_lora_options {
 } qvl_lora_options;
 
 typedef struct qvl_lora qvl_lora;
+
+/* Adapters of a group when these are the options, and the columns of its tail on a device with this
+ * tail_align (ops.h). */
+int qvl_lora_options_adapters(const qvl_lora_options *options, qvl_group group);
+int64_t qvl_lora_options_tail(const qvl_lora_options *options, qvl_group group, int64_t tail_align);
 
 /* "all" or a comma-separated list of q_proj ... down_proj. QVL_ECONFIG for other words. */
 qvl_status qvl_lora_parse_targets(bool targets[QVL_N_SITES], const char *text, qvl_err *err);
@@ -70,7 +56,8 @@ typedef struct qvl_lora_matrix {
     qvl_site site;
     bool is_b;
     int64_t rows, cols;
-    int64_t offset; /* in the flat buffer */
+    int64_t offset;     /* in the flat buffer */
+    int64_t act_offset; /* of an A, in the rounded ones */
 } qvl_lora_matrix;
 qvl_lora_matrix qvl_lora_matrix_at(const qvl_lora *lora, int64_t index);
 
@@ -80,7 +67,12 @@ const char *qvl_lora_module_name(char buffer[64], int layer, qvl_site site);
 /* Where the buffer lives: parameters, gradients and both moments on the device. */
 typedef struct qvl_lora_buffers {
     float *param, *grad, *exp_avg, *exp_avg_sq; /* [parameters], device */
+    void *a_act; /* act [qvl_lora_act_elements], device; NULL where there are no tails */
+    size_t act_bytes;
 } qvl_lora_buffers;
+
+/* Elements of all As, each with its rank rounded up to 8: what fold writes (ops.h). */
+int64_t qvl_lora_act_elements(const qvl_lora *lora);
 
 /* Adds the four buffers (param alone when not training) to a plan, and takes them from the arena.
  */
@@ -95,8 +87,11 @@ void qvl_lora_init(const qvl_lora *lora, float *host, uint32_t seed, bool round_
 qvl_linear qvl_lora_linear(const qvl_lora *lora, const qvl_lora_buffers *buffers,
                            const qvl_text_weights *weights, int layer, qvl_group group);
 
-/* Adapters of the group in this layer (0 when none is a target). */
+/* Adapters of the group in a layer (0 when none is a target). */
 int qvl_lora_group_adapters(const qvl_lora *lora, qvl_group group);
+
+/* Elements first .. first + count - 1 of the flat buffer are those of a layer. */
+void qvl_lora_layer_range(const qvl_lora *lora, int layer, int64_t *first, int64_t *count);
 
 #ifdef __cplusplus
 }

@@ -30,18 +30,20 @@ static qvl_status check_unknown(const qvl_model *model, qvl_log *log, qvl_err *e
 }
 
 qvl_status qvl_model_open(qvl_model *out, const char *name, const char *cache_dir,
-                          const char *revision, const qvl_device *dev, qvl_log *log, qvl_err *err)
+                          const char *revision, const qvl_device *dev,
+                          const qvl_lora_options *adapters, qvl_log *log, qvl_err *err)
 {
+    qvl_weight_layout layout = {.width_align = dev->width_align, .act_bytes = dev->act_bytes};
+    for (int g = 0; g < QVL_N_GROUPS; g++)
+        layout.tail[g] = qvl_lora_options_tail(adapters, (qvl_group)g, dev->tail_align);
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_hub_find(out->directory, name, cache_dir, revision, err));
     QVL_TRY(qvl_model_dims_read(&out->dims, out->directory, err));
     QVL_TRY(qvl_weight_files_open(&out->files, out->directory, err));
     if (!qvl_weight_files_find(out->files, "lm_head.weight", NULL))
         out->dims.text.is_tied = true; /* REFERENCE 1.2 */
-    QVL_TRY(qvl_weights_create(&out->text, QVL_WEIGHTS_TEXT, &out->dims, dev->width_align,
-                               dev->act_bytes, err));
-    QVL_TRY(qvl_weights_create(&out->vision, QVL_WEIGHTS_VISION, &out->dims, dev->width_align,
-                               dev->act_bytes, err));
+    QVL_TRY(qvl_weights_create(&out->text, QVL_WEIGHTS_TEXT, &out->dims, &layout, err));
+    QVL_TRY(qvl_weights_create(&out->vision, QVL_WEIGHTS_VISION, &out->dims, &layout, err));
     QVL_TRY(qvl_weights_check(out->text, out->files, err));
     QVL_TRY(qvl_weights_check(out->vision, out->files, err));
     QVL_TRY(check_unknown(out, log, err));

@@ -8,6 +8,7 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/model/dims.h"
+#include "src/model/lora.h"
 #include "src/model/weight_files.h"
 #include "src/model/weights.h"
 
@@ -22,9 +23,11 @@ typedef struct qvl_model {
     qvl_weights *text, *vision; /* planned; loaded by qvl_weights_load */
 } qvl_model;
 
-/* name: a directory or a hub name (qvl_hub_find). Reads headers only. Start with {0}. */
+/* name: a directory or a hub name (qvl_hub_find). Reads headers only. The weights are planned for
+ * this device and these adapters. Start with {0}. */
 qvl_status qvl_model_open(qvl_model *out, const char *name, const char *cache_dir,
-                          const char *revision, const qvl_device *dev, qvl_log *log, qvl_err *err);
+                          const char *revision, const qvl_device *dev,
+                          const qvl_lora_options *adapters, qvl_log *log, qvl_err *err);
 void qvl_model_close(qvl_model *model);
 
 #ifdef __cplusplus

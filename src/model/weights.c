@@ -7,32 +7,7 @@
 #include <string.h>
 
 #include "src/base/memory.h"
-
-/* One tensor of the checkpoint: rows x cols values that go to row first_row of a slot whose rows
- * are stride elements apart. shape is what the file must say. */
-typedef struct item {
-    char name[96];
-    int n_dims;
-    int64_t shape[5];
-    int slot;
-    int64_t first_row, rows, cols, stride;
-} item;
-
-struct qvl_weights {
-    qvl_weights_half half;
-    qvl_model_dims dims;
-    int64_t width_align;
-    size_t act_bytes;
-    qvl_plan plan;
-    item *items;
-    size_t n_items, capacity;
-    qvl_device *dev; /* once loaded */
-    void *base;
-    qvl_text_weights text;
-    qvl_vision_weights vision;
-    void ***bindings; /* where the pointer of each slot goes */
-    size_t binding_capacity;
-};
+#include "src/model/weights_internal.h"
 
 void qvl_weights_destroy(qvl_weights *weights)
 {
@@ -40,6 +15,8 @@ void qvl_weights_destroy(qvl_weights *weights)
         return;
     if (weights->base)
         weights->dev->ops->release(weights->dev, weights->base, QVL_MEM_DEVICE);
+    if (weights->embed_base)
+        weights->dev->ops->release(weights->dev, weights->embed_base, weights->embed_where);
     qvl_plan_fini(&weights->plan);
     free(weights->items);
     free(weights->bindings);
@@ -51,6 +28,14 @@ void qvl_weights_destroy(qvl_weights *weights)
 const qvl_plan *qvl_weights_plan(const qvl_weights *weights)
 {
     return &weights->plan;
+}
+uint64_t qvl_weights_embed_bytes(const qvl_weights *weights)
+{
+    return weights->embed_bytes;
+}
+void qvl_weights_put_embed(qvl_weights *weights, qvl_mem where)
+{
+    weights->embed_where = where;
 }
 const qvl_text_weights *qvl_weights_text(const qvl_weights *weights)
 {
@@ -72,7 +57,7 @@ static qvl_status add_slot(qvl_weights *w, void **member, const char *name, int6
     if (qvl_mul_i64_overflows(&count, rows, stride))
         return qvl_fail(err, QVL_EDATA, "%s: %" PRId64 " x %" PRId64 " overflows", name, rows,
                         stride);
-    qvl_status rc = qvl_plan_add(&w->plan, &slot, name, count, w->act_bytes, err);
+    qvl_status rc = qvl_plan_add(&w->plan, &slot, name, count, w->layout.act_bytes, err);
     if (rc == QVL_OK)
         rc = qvl_reserve(&w->bindings, &w->binding_capacity, w->plan.n_slots, sizeof *w->bindings,
                          "weights", err);
@@ -93,14 +78,14 @@ static qvl_status add_item(qvl_weights *w, int64_t first_row, int64_t rows, int6
         qvl_reserve(&w->items, &w->capacity, w->n_items + 1, sizeof *w->items, "weights", err);
     if (rc != QVL_OK)
         return rc;
-    item *to = &w->items[w->n_items++];
-    *to = (item){.n_dims = is_vector ? 1 : 2,
-                 .shape = {is_vector ? cols : rows, cols},
-                 .slot = (int)w->plan.n_slots - 1,
-                 .first_row = first_row,
-                 .rows = rows,
-                 .cols = cols,
-                 .stride = stride};
+    weight_item *to = &w->items[w->n_items++];
+    *to = (weight_item){.n_dims = is_vector ? 1 : 2,
+                        .shape = {is_vector ? cols : rows, cols},
+                        .slot = (int)w->plan.n_slots - 1,
+                        .first_row = first_row,
+                        .rows = rows,
+                        .cols = cols,
+                        .stride = stride};
     va_list args;
     va_start(args, format);
     vsnprintf(to->name, sizeof to->name, format, args);
@@ -125,13 +110,14 @@ static qvl_status add_matrix(qvl_weights *w, void **member, int64_t rows, int64_
 
 static int64_t padded(const qvl_weights *w, int64_t width)
 {
-    return (width + w->width_align - 1) / w->width_align * w->width_align;
+    return (width + w->layout.width_align - 1) / w->layout.width_align * w->layout.width_align;
 }
 
 static qvl_status add_layer(qvl_weights *w, int64_t l, qvl_err *err)
 {
     const qvl_text_dims *t = &w->dims.text;
     const int64_t q = t->H * t->Dh, kv = t->KV * t->Dh, Fp = w->text.Fp;
+    const int64_t *stride = w->text.stride;
     qvl_layer_weights *to = &w->text.layers[l];
     const int i = (int)l;
     char name[96];
@@ -145,9 +131,9 @@ static qvl_status add_layer(qvl_weights *w, int64_t l, qvl_err *err)
         int64_t first, rows;
     } parts[] = {{'q', 0, q}, {'k', q, kv}, {'v', q + kv, kv}};
     snprintf(name, sizeof name, "layer %d qkv", i);
-    QVL_TRY(add_slot(w, &to->qkv, name, q + 2 * kv, t->D, err));
+    QVL_TRY(add_slot(w, &to->qkv, name, q + 2 * kv, stride[QVL_GROUP_QKV], err));
     for (int p = 0; p < 3; p++)
-        QVL_TRY(add_item(w, parts[p].first, parts[p].rows, t->D, t->D, false, err,
+        QVL_TRY(add_item(w, parts[p].first, parts[p].rows, t->D, stride[QVL_GROUP_QKV], false, err,
                          "model.layers.%d.self_attn.%c_proj.weight", i, parts[p].letter));
     snprintf(name, sizeof name, "layer %d qkv bias", i);
     QVL_TRY(add_slot(w, &to->qkv_bias, name, q + 2 * kv, 1, err));
@@ -155,15 +141,29 @@ static qvl_status add_layer(qvl_weights *w, int64_t l, qvl_err *err)
         QVL_TRY(add_item(w, parts[p].first, 1, parts[p].rows, 1, true, err,
                          "model.layers.%d.self_attn.%c_proj.bias", i, parts[p].letter));
     snprintf(name, sizeof name, "model.layers.%d.self_attn.o_proj.weight", i);
-    QVL_TRY(add_matrix(w, &to->o, t->D, q, q, name, err));
+    QVL_TRY(add_matrix(w, &to->o, t->D, q, stride[QVL_GROUP_O], name, err));
     snprintf(name, sizeof name, "layer %d gate_up", i);
-    QVL_TRY(add_slot(w, &to->gate_up, name, 2 * Fp, t->D, err));
-    QVL_TRY(
-        add_item(w, 0, t->F, t->D, t->D, false, err, "model.layers.%d.mlp.gate_proj.weight", i));
-    QVL_TRY(add_item(w, Fp, t->F, t->D, t->D, false, err, "model.layers.%d.mlp.up_proj.weight", i));
+    QVL_TRY(add_slot(w, &to->gate_up, name, 2 * Fp, stride[QVL_GROUP_GATE_UP], err));
+    QVL_TRY(add_item(w, 0, t->F, t->D, stride[QVL_GROUP_GATE_UP], false, err,
+                     "model.layers.%d.mlp.gate_proj.weight", i));
+    QVL_TRY(add_item(w, Fp, t->F, t->D, stride[QVL_GROUP_GATE_UP], false, err,
+                     "model.layers.%d.mlp.up_proj.weight", i));
     snprintf(name, sizeof name, "model.layers.%d.mlp.down_proj.weight", i);
-    QVL_TRY(add_matrix(w, &to->down, t->D, t->F, Fp, name, err));
+    QVL_TRY(add_matrix(w, &to->down, t->D, t->F, stride[QVL_GROUP_DOWN], name, err));
 out:
+    return rc;
+}
+
+static qvl_status add_embed(qvl_weights *w, int64_t V, int64_t D, qvl_err *err)
+{
+    int64_t count = 0;
+    if (qvl_mul_i64_overflows(&count, V, D) || count > INT64_MAX / 8)
+        return qvl_fail(err, QVL_EDATA, "token embedding: %" PRId64 " x %" PRId64 " overflows", V,
+                        D);
+    w->embed_bytes = (uint64_t)count * w->layout.act_bytes;
+    const qvl_status rc = add_item(w, 0, V, D, D, false, err, "model.embed_tokens.weight");
+    if (rc == QVL_OK)
+        w->items[w->n_items - 1].slot = QVL_EMBED_SLOT;
     return rc;
 }
 
@@ -172,13 +172,18 @@ static qvl_status list_text(qvl_weights *w, qvl_err *err)
     const qvl_text_dims *t = &w->dims.text;
     qvl_status rc = QVL_OK;
     w->text.Fp = t->F; /* adapters of down have F columns, so it cannot be padded */
-    if (padded(w, t->F) != t->F || padded(w, t->D) != t->D)
+    if (padded(w, t->F) != t->F || padded(w, t->D) != t->D || padded(w, t->V) != t->V)
         return qvl_fail(err, QVL_EDEVICE,
-                        "hidden_size %" PRId64 " and intermediate_size %" PRId64
-                        " must be multiples of %" PRId64 " on this device",
-                        t->D, t->F, w->width_align);
+                        "hidden_size %" PRId64 ", intermediate_size %" PRId64
+                        " and vocab_size %" PRId64 " must be multiples of %" PRId64
+                        " on this device",
+                        t->D, t->F, t->V, w->layout.width_align);
+    w->text.stride[QVL_GROUP_QKV] = t->D + w->layout.tail[QVL_GROUP_QKV];
+    w->text.stride[QVL_GROUP_O] = t->H * t->Dh + w->layout.tail[QVL_GROUP_O];
+    w->text.stride[QVL_GROUP_GATE_UP] = t->D + w->layout.tail[QVL_GROUP_GATE_UP];
+    w->text.stride[QVL_GROUP_DOWN] = t->F + w->layout.tail[QVL_GROUP_DOWN];
     QVL_TRY(qvl_alloc(&w->text.layers, (size_t)t->L, sizeof *w->text.layers, "layers", err));
-    QVL_TRY(add_matrix(w, &w->text.embed, t->V, t->D, t->D, "model.embed_tokens.weight", err));
+    QVL_TRY(add_embed(w, t->V, t->D, err));
     for (int64_t l = 0; l < t->L; l++)
         QVL_TRY(add_layer(w, l, err));
     QVL_TRY(add_vector(w, &w->text.norm, t->D, "model.norm.weight", err));
@@ -243,7 +248,7 @@ static qvl_status list_vision(qvl_weights *w, qvl_err *err)
     QVL_TRY(qvl_alloc(&to->blocks, (size_t)v->L, sizeof *to->blocks, "vision blocks", err));
     QVL_TRY(add_matrix(w, &to->patch_embed, v->D, QVL_PATCH_VALUES, QVL_PATCH_VALUES,
                        "visual.patch_embed.proj.weight", err));
-    item *patch = &w->items[w->n_items - 1];
+    weight_item *patch = &w->items[w->n_items - 1];
     patch->n_dims = 5;
     memcpy(patch->shape, (const int64_t[5]){v->D, 3, 2, 14, 14}, sizeof patch->shape);
     for (int64_t l = 0; l < v->L; l++)
@@ -258,7 +263,7 @@ out:
 }
 
 qvl_status qvl_weights_create(qvl_weights **out, qvl_weights_half half, const qvl_model_dims *dims,
-                              int64_t width_align, size_t act_bytes, qvl_err *err)
+                              const qvl_weight_layout *layout, qvl_err *err)
 {
     qvl_weights *weights = NULL;
     qvl_status rc = qvl_alloc(&weights, 1, sizeof *weights, "weights", err);
@@ -266,8 +271,7 @@ qvl_status qvl_weights_create(qvl_weights **out, qvl_weights_half half, const qv
         return rc;
     weights->half = half;
     weights->dims = *dims;
-    weights->width_align = width_align;
-    weights->act_bytes = act_bytes;
+    weights->layout = *layout;
     rc = half == QVL_WEIGHTS_TEXT ? list_text(weights, err) : list_vision(weights, err);
     if (rc != QVL_OK) {
         qvl_weights_destroy(weights);
@@ -277,14 +281,14 @@ qvl_status qvl_weights_create(qvl_weights **out, qvl_weights_half half, const qv
     return QVL_OK;
 }
 
-/* ---- checks and loading ------------------------------------------------------------------------
+/* ---- checks ------------------------------------------------------------------------
  */
 
 qvl_status qvl_weights_check(const qvl_weights *weights, const qvl_weight_files *files,
                              qvl_err *err)
 {
     for (size_t i = 0; i < weights->n_items; i++) {
-        const item *want = &weights->items[i];
+        const weight_item *want = &weights->items[i];
         const qvl_safetensors *file = NULL;
         const qvl_tensor *found = qvl_weight_files_find(files, want->name, &file);
         qvl_dtype type;
@@ -336,85 +340,4 @@ size_t qvl_weights_unknown(const qvl_weight_files *files, const qvl_weights *tex
         }
     }
     return n_unknown;
-}
-
-static void bind(qvl_weights *w)
-{
-    for (size_t i = 0; i < w->plan.n_slots; i++)
-        *w->bindings[i] = qvl_plan_at(&w->plan, w->base, (int)i);
-    if (w->half == QVL_WEIGHTS_TEXT && w->dims.text.is_tied)
-        w->text.head = w->text.embed;
-}
-
-/* Rows of one tensor at a time, at most 64 MiB, so that the others need little to receive them. A
- * rank whose device fails goes on receiving: the others would wait for it. */
-static qvl_status load_item(qvl_weights *w, const item *to, const qvl_tensor *tensor,
-                            qvl_world *world, void *buffer, size_t buffer_bytes, qvl_err *err)
-{
-    qvl_dtype type = QVL_F32;
-    qvl_status rc = QVL_OK, loaded = QVL_OK;
-    const bool is_shared = qvl_world_size(world) > 1;
-    qvl_tensor_float_type(tensor, &type);
-    const int64_t stride = to->n_dims == 1 ? to->cols : to->stride;
-    const size_t row_bytes = (size_t)to->cols * qvl_dtype_bytes(type);
-    const int64_t step = row_bytes < buffer_bytes ? (int64_t)(buffer_bytes / row_bytes) : 1;
-    if (row_bytes > buffer_bytes)
-        return qvl_fail(err, QVL_EDATA, "tensor %s: a row of %zu bytes is over the limit of %zu",
-                        to->name, row_bytes, buffer_bytes);
-    char *slot = qvl_plan_at(&w->plan, w->base, to->slot);
-    for (int64_t first = 0; first < to->rows; first += step) {
-        const int64_t rows = to->rows - first < step ? to->rows - first : step;
-        const char *source = (const char *)tensor->data + (size_t)first * row_bytes;
-        if (is_shared) {
-            if (qvl_world_rank(world) == 0)
-                memcpy(buffer, source, (size_t)rows * row_bytes);
-            QVL_TRY(qvl_world_broadcast(world, buffer, (size_t)rows * row_bytes, 0, err));
-            source = buffer;
-        }
-        char *dst = slot + (size_t)((to->first_row + first) * to->stride) * w->act_bytes;
-        if (loaded == QVL_OK)
-            loaded = w->dev->ops->load_rows(w->dev, dst, stride, source, type, rows, to->cols, err);
-    }
-    rc = loaded;
-out:
-    return rc;
-}
-
-qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_weight_files *files,
-                            qvl_world *world, qvl_log *log, qvl_err *err)
-{
-    const size_t buffer_bytes = (size_t)64 << 20;
-    const char *half = weights->half == QVL_WEIGHTS_TEXT ? "language model" : "vision tower";
-    void *buffer = NULL;
-    uint64_t done = 0, total = 0;
-    qvl_status rc = QVL_OK;
-    weights->dev = dev;
-    rc = dev->ops->alloc(dev, &weights->base, weights->plan.total_bytes, QVL_MEM_DEVICE, half, err);
-    if (rc == QVL_OK && qvl_world_size(world) > 1)
-        rc = qvl_alloc(&buffer, buffer_bytes, 1, "loading", err);
-    if (rc == QVL_OK && weights->width_align > 1) /* the padding */
-        rc = dev->ops->zero(dev, weights->base, weights->plan.total_bytes, err);
-    QVL_TRY(qvl_world_agree(world, rc, err));
-    bind(weights);
-    for (size_t i = 0; i < weights->n_items; i++)
-        total += qvl_weight_files_find(files, weights->items[i].name, NULL)->n_bytes;
-    for (size_t i = 0; i < weights->n_items; i++) {
-        const qvl_safetensors *file = NULL;
-        const qvl_tensor *tensor = qvl_weight_files_find(files, weights->items[i].name, &file);
-        const qvl_status loaded =
-            load_item(weights, &weights->items[i], tensor, world, buffer, buffer_bytes, err);
-        rc = rc == QVL_OK ? loaded : rc;
-        if (qvl_world_rank(world) == 0)
-            qvl_safetensors_release(file, tensor);
-        done += tensor->n_bytes;
-        qvl_log_live(log, "loading the %s: %3.0f %%", half,
-                     total ? 100.0 * (double)done / (double)total : 100.0);
-        weights->text.is_bf16 |= tensor->type == QVL_TENSOR_BF16;
-    }
-    if (rc == QVL_OK)
-        rc = dev->ops->wait(dev, QVL_LANE_COMPUTE, err);
-    rc = qvl_world_agree(world, rc, err);
-out:
-    free(buffer);
-    return rc;
 }

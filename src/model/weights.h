@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "kernels/ops.h"
+#include "mpi/exchange.h"
 #include "mpi/world.h"
 #include "src/base/log.h"
 #include "src/base/plan.h"
@@ -31,12 +32,13 @@ typedef struct qvl_layer_weights {
 } qvl_layer_weights;
 
 typedef struct qvl_text_weights {
-    void *embed;               /* [V, D] */
-    void *head;                /* [V, D]; embed itself when tied */
-    void *norm;                /* [D] */
-    qvl_layer_weights *layers; /* [L] */
-    int64_t Fp;                /* F */
-    bool is_bf16;              /* the files hold BF16: new adapters are rounded to it (9.2) */
+    void *embed;                  /* [V, D] */
+    void *head;                   /* [V, D]; embed itself when tied */
+    void *norm;                   /* [D] */
+    qvl_layer_weights *layers;    /* [L] */
+    int64_t Fp;                   /* F */
+    int64_t stride[QVL_N_GROUPS]; /* of the rows of qkv, o, gate_up, down: input width + tail */
+    bool is_bf16;                 /* the files hold BF16: new adapters are rounded to it (9.2) */
 } qvl_text_weights;
 
 typedef struct qvl_block_weights {
@@ -61,12 +63,23 @@ typedef struct qvl_weights qvl_weights;
 
 typedef enum qvl_weights_half { QVL_WEIGHTS_TEXT, QVL_WEIGHTS_VISION } qvl_weights_half;
 
-/* Plans the half for a device of this width_align and element size; touches no data. */
+/* What the device asks of it (ops.h); tail: columns behind the rows of each group's matrix. */
+typedef struct qvl_weight_layout {
+    int64_t width_align;
+    size_t act_bytes;
+    int64_t tail[QVL_N_GROUPS];
+} qvl_weight_layout;
+
+/* Plans the half; touches no data. */
 qvl_status qvl_weights_create(qvl_weights **out, qvl_weights_half half, const qvl_model_dims *dims,
-                              int64_t width_align, size_t act_bytes, qvl_err *err);
+                              const qvl_weight_layout *layout, qvl_err *err);
 void qvl_weights_destroy(qvl_weights *weights); /* frees the device memory too; NULL is fine */
 
+/* Everything but the token embedding, which is an allocation of its own: only rows of it are
+ * needed, so it may lie in pinned host memory, unless it is the head as well (tied). */
 const qvl_plan *qvl_weights_plan(const qvl_weights *weights);
+uint64_t qvl_weights_embed_bytes(const qvl_weights *weights);
+void qvl_weights_put_embed(qvl_weights *weights, qvl_mem where); /* before loading */
 
 /* Every expected tensor is there with the right shape and a float type. QVL_EDATA names the tensor,
  * what was found and what was expected. */
@@ -78,9 +91,20 @@ qvl_status qvl_weights_check(const qvl_weights *weights, const qvl_weight_files 
 size_t qvl_weights_unknown(const qvl_weight_files *files, const qvl_weights *text,
                            const qvl_weights *vision, const char **out_first, bool *out_is_layer);
 
-/* Allocates and fills: rank 0 reads each tensor once and the others receive it. Collective. */
-qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_weight_files *files,
-                            qvl_world *world, qvl_log *log, qvl_err *err);
+/* Where weights come from. With exchange (GPUs) the ranks share the reading and broadcast from
+ * device to device; without, rank 0 reads and the others receive. Either way every byte is read
+ * once for the whole job. */
+typedef struct qvl_weight_source {
+    const qvl_weight_files *files;
+    qvl_world *world;
+    qvl_exchange *exchange; /* or NULL */
+    int n_threads;          /* that read at once */
+    qvl_log *log;
+} qvl_weight_source;
+
+/* Allocates and fills. Collective. */
+qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_weight_source *source,
+                            qvl_err *err);
 
 /* Views, valid after load until destroy. */
 const qvl_text_weights *qvl_weights_text(const qvl_weights *weights);

@@ -88,49 +88,165 @@ static qvl_status print_placement(const qvl_device *dev, qvl_world *world, qvl_l
     return QVL_OK;
 }
 
+/* ---- GPUs --------------------------------------------------------------------------------------
+ */
+
 #ifdef QVL_WITH_CUDA
+
 static int count_gpus(char *first_name, size_t n_bytes)
 {
     return qvl_cuda_device_count(first_name, n_bytes);
 }
+
+/* Where a rank sees its GPU: each host rank its own, by local rank; launchers that show a rank one
+ * GPU only have chosen already. */
+static int gpu_of_rank(const qvl_world *world, int n_gpus)
+{
+    const int local = qvl_world_local_rank(world);
+    return n_gpus >= qvl_world_local_size(world) ? local : local % n_gpus;
+}
+
+/* One GPU, one rank, unless share_gpu says otherwise. */
+static qvl_status check_alone(int index, const qvl_config *config, qvl_world *world, qvl_err *err)
+{
+    char mine[64] = "", *all = NULL;
+    const int n_ranks = qvl_world_size(world);
+    qvl_status rc = QVL_OK;
+    qvl_cuda_device_id(mine, index);
+    rc = qvl_alloc(&all, (size_t)n_ranks, sizeof mine, "placement", err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    QVL_TRY(qvl_world_all_gather(world, all, mine, sizeof mine, err));
+    for (int r = 0; r < n_ranks && !config->share_gpu; r++)
+        for (int s = 0; s < r; s++)
+            if (strcmp(all + (size_t)r * sizeof mine, all + (size_t)s * sizeof mine) == 0) {
+                rc = qvl_fail(err, QVL_EDEVICE,
+                              "ranks %d and %d would share a GPU: start as many ranks on a host as "
+                              "it has GPUs, or set share_gpu: true (for tests; slow)",
+                              s, r);
+                goto out;
+            }
+out:
+    free(all);
+    return rc;
+}
+
+static qvl_status open_gpu(qvl_device **out, int n_gpus, const qvl_config *config, qvl_world *world,
+                           qvl_err *err)
+{
+    const int index = gpu_of_rank(world, n_gpus);
+    const qvl_status rc = check_alone(index, config, world, err);
+    return rc == QVL_OK ? qvl_device_open_cuda(out, index, config->bf16 ? QVL_BF16 : QVL_F32, err)
+                        : rc;
+}
+
 #else
+
 static int count_gpus(char *first_name, size_t n_bytes)
 {
     (void)n_bytes;
     first_name[0] = '\0';
     return 0;
 }
+
+static qvl_status open_gpu(qvl_device **out, int n_gpus, const qvl_config *config, qvl_world *world,
+                           qvl_err *err)
+{
+    (void)out;
+    (void)n_gpus;
+    (void)config;
+    (void)world;
+    return qvl_fail(err, QVL_EINTERNAL, "built without CUDA");
+}
+
 #endif
 
+/* All ranks add their rank + 1 and look at the sum: a first exchange, before there is much to lose.
+ */
+static qvl_status try_exchange(qvl_device *dev, qvl_exchange *exchange, qvl_world *world,
+                               qvl_err *err)
+{
+    enum { N = 1024 };
+    const int n_ranks = qvl_world_size(world);
+    const double want = n_ranks * (n_ranks + 1) / 2.0;
+    const qvl_ops *ops = dev->ops;
+    float values[N];
+    void *memory = NULL;
+    qvl_status rc = ops->alloc(dev, &memory, sizeof values, QVL_MEM_DEVICE, "first exchange", err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    for (int i = 0; i < N; i++)
+        values[i] = (float)(qvl_world_rank(world) + 1);
+    QVL_TRY(ops->upload(dev, memory, values, sizeof values, QVL_LANE_REDUCE, err));
+    QVL_TRY(qvl_exchange_sum_f32(exchange, memory, N, err));
+    QVL_TRY(ops->download(dev, values, memory, sizeof values, QVL_LANE_REDUCE, err));
+    QVL_TRY(ops->wait(dev, QVL_LANE_REDUCE, err));
+    for (int i = 0; i < N && rc == QVL_OK; i++)
+        if ((double)values[i] != want)
+            rc = qvl_fail(err, QVL_EDEVICE, "first exchange between GPUs: the sum is %g, not %g",
+                          (double)values[i], want);
+out:
+    if (memory)
+        ops->release(dev, memory, QVL_MEM_DEVICE);
+    return rc;
+}
+
+static qvl_status connect(qvl_exchange **out, qvl_device *dev, const qvl_config *config,
+                          qvl_world *world, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    if (strcmp(dev->ops->name, "cuda") != 0 || qvl_world_size(world) == 1)
+        return QVL_OK;
+    qvl_world_set_phase(world, "connecting the GPUs");
+    QVL_TRY(qvl_exchange_create(out, world, dev->ops->stream(dev, QVL_LANE_REDUCE),
+                                config->share_gpu, err));
+    dev->poll = qvl_exchange_poll;
+    dev->poll_context = *out;
+    rc = try_exchange(dev, *out, world, err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+out:
+    return rc;
+}
+
+/* ---- choosing ----------------------------------------------------------------------------------
+ */
+
+/* The ranks of a job compute on the same kind of device: on GPUs when every rank sees one. */
 static qvl_status open_device(qvl_device **out, int n_threads, const qvl_config *config,
-                              qvl_log *log, qvl_err *err)
+                              qvl_world *world, qvl_log *log, qvl_err *err)
 {
     char gpu[128];
     const int n_gpus = count_gpus(gpu, sizeof gpu);
-    if (strcmp(config->device, "cuda") == 0)
-        return qvl_fail(err, QVL_EDEVICE,
-                        n_gpus > 0 ? "device: cuda: %d GPUs (%s), but this version of qvl computes "
-                                     "on CPUs only; set device: cpu"
-                                   : "device: cuda: %d GPUs found%s; set device: cpu, or run on a "
-                                     "node with a GPU",
-                        n_gpus, gpu);
-    if (strcmp(config->device, "auto") == 0)
-        qvl_log_line(log,
-                     n_gpus > 0 ? "device: auto: the CPU (%d GPUs are here, the first %s; this "
-                                  "version computes on CPUs only)"
-                                : "device: auto: the CPU (%d GPUs found%s)",
-                     n_gpus, gpu);
-    return qvl_device_open_cpu(out, n_threads, err);
+    int64_t without = n_gpus == 0;
+    qvl_status rc = QVL_OK;
+    if (strcmp(config->device, "cpu") == 0)
+        return qvl_device_open_cpu(out, n_threads, err);
+    QVL_TRY(qvl_world_max_i64(world, &without, 1, err));
+    if (strcmp(config->device, "cuda") == 0 && n_gpus == 0)
+        return qvl_fail(
+            err, QVL_EDEVICE,
+            "device: cuda: no GPU found%s; set device: cpu, or run on a node with a GPU",
+#ifdef QVL_WITH_CUDA
+            ""
+#else
+            " (this build has no CUDA)"
+#endif
+        );
+    if (!without || strcmp(config->device, "cuda") == 0)
+        return open_gpu(out, n_gpus, config, world, err);
+    qvl_log_line(log, "device: auto: the CPU (%d GPUs found on rank 0)", n_gpus);
+    rc = qvl_device_open_cpu(out, n_threads, err);
+out:
+    return rc;
 }
 
-qvl_status qvl_device_choose(qvl_device **out, int *out_threads, const qvl_config *config,
-                             qvl_world *world, qvl_log *log, qvl_err *err)
+qvl_status qvl_device_choose(qvl_device **out, qvl_exchange **out_exchange, int *out_threads,
+                             const qvl_config *config, qvl_world *world, qvl_log *log, qvl_err *err)
 {
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_threads_choose(out_threads, world, err));
-    rc = open_device(out, *out_threads, config, log, err);
+    rc = open_device(out, *out_threads, config, world, log, err);
     QVL_TRY(qvl_world_agree(world, rc, err));
     QVL_TRY(print_placement(*out, world, log, err));
+    QVL_TRY(connect(out_exchange, *out, config, world, err));
     if (config->bf16 && (*out)->dtype == QVL_F32 && strcmp((*out)->ops->name, "cpu") == 0)
         qvl_log_line(log, "note: bf16: true is for GPUs; the CPU computes in float32");
 out:

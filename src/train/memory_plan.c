@@ -6,8 +6,25 @@
 #include "src/base/memory.h"
 #include "src/model/vision.h"
 
-/* Share of the free memory that is planned with; the rest is for the libraries and the system. */
-static const double USABLE = 0.9;
+/* What is left for the libraries and the system: a share of a host's free memory; on a GPU what
+ * kernels take when they are first loaded, and what is lost to the granularity of allocations. */
+static const double HOST_USABLE = 0.9;
+static const uint64_t GPU_RESERVE = (uint64_t)400 << 20;
+
+/* With recomputation asked for, packs and chunks of logits are small: memory is what counts. */
+enum { LEAN_PACK_TOKENS = 2048, LEAN_HEAD_ROWS = 128 };
+
+static bool is_host(const qvl_device *dev)
+{
+    return strcmp(dev->ops->name, "cpu") == 0;
+}
+
+static uint64_t usable_of(const qvl_device *dev, uint64_t available)
+{
+    if (is_host(dev))
+        return (uint64_t)(HOST_USABLE * (double)available);
+    return available > GPU_RESERVE ? available - GPU_RESERVE : 0;
+}
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -18,14 +35,15 @@ static uint64_t larger(uint64_t a, uint64_t b)
 static qvl_status measure_decoder(qvl_memory_plan *plan, const qvl_model *model,
                                   const qvl_lora *lora, qvl_device *dev, qvl_err *err)
 {
-    const qvl_decoder_options options = {
-        .tokens = plan->pack_tokens, .n_kept = plan->n_kept, .is_training = true};
+    const qvl_decoder_options options = {.tokens = plan->pack_tokens,
+                                         .n_kept = plan->n_kept,
+                                         .head_rows = plan->head_rows,
+                                         .is_training = true};
     qvl_plan slots = {0};
     qvl_decoder *decoder = NULL;
     size_t workspace = 0;
     qvl_status rc = QVL_OK;
-    QVL_TRY(
-        qvl_decoder_create(&decoder, &model->dims, lora, dev->act_bytes, &options, &slots, err));
+    QVL_TRY(qvl_decoder_create(&decoder, &model->dims, lora, dev, &options, &slots, err));
     plan->activation_bytes = slots.total_bytes;
     const qvl_workspace_limits limits = qvl_decoder_limits(decoder, plan->longest_sample);
     QVL_TRY(dev->ops->workspace_bytes(dev, &workspace, &limits, err));
@@ -64,16 +82,16 @@ out:
 static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_device *dev,
                    int ranks_per_host)
 {
-    const bool is_host = strcmp(dev->ops->name, "cpu") == 0;
-    const uint64_t ranks = is_host || config->share_gpu ? (uint64_t)ranks_per_host : 1;
+    const uint64_t ranks = is_host(dev) || config->share_gpu ? (uint64_t)ranks_per_host : 1;
     const uint64_t tower = plan->vision_bytes + plan->vision_activation_bytes;
-    const uint64_t always = plan->text_bytes + plan->adapter_bytes + plan->gradient_bytes +
-                            plan->moment_bytes + plan->workspace_bytes + plan->step_bytes;
-    plan->peak_bytes = always + (plan->keeps_features ? larger(tower, plan->activation_bytes)
-                                                      : tower + plan->activation_bytes);
+    const uint64_t always = plan->workspace_bytes;
+    const uint64_t later = plan->text_bytes + (plan->embeds_on_host ? 0 : plan->embed_bytes) +
+                           plan->adapter_bytes + plan->gradient_bytes + plan->moment_bytes +
+                           plan->step_bytes + plan->activation_bytes;
+    plan->peak_bytes = always + (plan->keeps_features ? larger(tower, later) : tower + later);
     plan->needed_bytes =
-        plan->peak_bytes * ranks + (plan->keeps_features && is_host ? plan->feature_bytes : 0);
-    plan->fits = (double)plan->needed_bytes <= USABLE * (double)plan->available_bytes;
+        plan->peak_bytes * ranks + (plan->keeps_features && is_host(dev) ? plan->feature_bytes : 0);
+    plan->fits = plan->needed_bytes <= usable_of(dev, plan->available_bytes);
 }
 
 static qvl_status try_size(qvl_memory_plan *plan, const qvl_config *config, int64_t tokens,
@@ -113,18 +131,26 @@ static qvl_status choose_kept(qvl_memory_plan *plan, const qvl_config *config, i
     return rc == QVL_OK ? try_size(plan, config, tokens, low, model, lora, dev, needs, err) : rc;
 }
 
+static bool recomputes_all(const qvl_config *config)
+{
+    return strcmp(config->gradient_checkpointing, "true") == 0 &&
+           !config->disable_gradient_checkpointing;
+}
+
 static qvl_status choose_tokens(qvl_memory_plan *plan, const qvl_config *config,
                                 const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
                                 const qvl_memory_needs *needs, qvl_err *err)
 {
-    const bool recomputes_all = strcmp(config->gradient_checkpointing, "true") == 0;
     const bool recomputes_none = strcmp(config->gradient_checkpointing, "false") == 0 ||
                                  config->disable_gradient_checkpointing;
     const int64_t L = model->dims.text.L;
-    const int64_t least = recomputes_none ? L : 0, most = recomputes_all ? 0 : L;
+    const int64_t least = recomputes_none ? L : 0, most = recomputes_all(config) ? 0 : L;
     int64_t tokens = needs->longest_pack;
     if (config->pack_tokens > 0 && config->pack_tokens < tokens)
         tokens = config->pack_tokens;
+    else if (config->pack_tokens == 0 && recomputes_all(config) && tokens > LEAN_PACK_TOKENS)
+        tokens =
+            needs->longest_sample > LEAN_PACK_TOKENS ? needs->longest_sample : LEAN_PACK_TOKENS;
     /* A smaller pack before much recomputation: short packs cost less than another forward. */
     for (;;) {
         const qvl_status rc =
@@ -136,21 +162,42 @@ static qvl_status choose_tokens(qvl_memory_plan *plan, const qvl_config *config,
     }
 }
 
+/* The token embedding goes to host memory where that is asked for (recomputation) or where packs or
+ * kept layers have to shrink otherwise. A tied one is the head and stays. */
+static qvl_status choose_place(qvl_memory_plan *plan, const qvl_config *config,
+                               const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
+                               const qvl_memory_needs *needs, qvl_err *err)
+{
+    const bool can_move = !is_host(dev) && !model->dims.text.is_tied;
+    const int64_t L = model->dims.text.L;
+    plan->embeds_on_host = can_move && recomputes_all(config);
+    plan->head_rows = recomputes_all(config) && !is_host(dev) ? LEAN_HEAD_ROWS : 0;
+    const qvl_status rc = choose_tokens(plan, config, model, lora, dev, needs, err);
+    if (rc != QVL_OK || !can_move || plan->embeds_on_host ||
+        (plan->fits && plan->n_kept == L && plan->pack_tokens >= needs->longest_pack))
+        return rc;
+    plan->embeds_on_host = true;
+    return choose_tokens(plan, config, model, lora, dev, needs, err);
+}
+
 qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
                                 const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
                                 const qvl_memory_needs *needs, qvl_err *err)
 {
     const qvl_text_dims *t = &model->dims.text;
     const uint64_t parameters = (uint64_t)qvl_lora_parameters(lora) * sizeof(float);
+    const uint64_t rounded =
+        dev->tail_align ? (uint64_t)qvl_lora_act_elements(lora) * dev->act_bytes : 0;
     *out =
         (qvl_memory_plan){.longest_sample = needs->longest_sample,
                           .max_patches = needs->max_patches,
                           .step_rows = needs->step_rows,
                           .keeps_features = strcmp(config->vision_cache, "auto") == 0,
                           .text_bytes = qvl_weights_plan(model->text)->total_bytes,
-                          .embed_bytes = (uint64_t)(t->V * t->D) * dev->act_bytes,
+                          .embed_bytes = qvl_weights_embed_bytes(model->text),
                           .head_bytes = t->is_tied ? 0 : (uint64_t)(t->V * t->D) * dev->act_bytes,
-                          .adapter_bytes = parameters,
+                          .adapter_bytes = parameters + rounded,
+                          .device_bytes = dev->own_bytes,
                           .gradient_bytes = parameters,
                           .moment_bytes = 2 * parameters,
                           .step_bytes = (uint64_t)(needs->step_rows + 64) * sizeof(float),
@@ -162,12 +209,12 @@ qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
                         config->pack_tokens, needs->longest_sample);
     qvl_status rc = dev->ops->free_bytes(dev, &out->available_bytes, err);
     if (rc == QVL_OK)
-        rc = choose_tokens(out, config, model, lora, dev, needs, err);
+        rc = choose_place(out, config, model, lora, dev, needs, err);
     if (rc != QVL_OK || out->fits || !out->keeps_features || out->feature_bytes == 0)
         return rc;
     /* Features that would not fit are computed when a step needs them. */
     out->keeps_features = false;
-    return choose_tokens(out, config, model, lora, dev, needs, err);
+    return choose_place(out, config, model, lora, dev, needs, err);
 }
 
 static void print_part(qvl_log *log, const char *name, uint64_t bytes)
@@ -183,8 +230,9 @@ void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, 
     char needed[32], available[32];
     const int64_t L = model->dims.text.L;
     qvl_log_line(log, "memory of a rank:");
-    print_part(log, "token embedding", plan->embed_bytes);
-    print_part(log, "decoder layers", plan->text_bytes - plan->embed_bytes - plan->head_bytes);
+    print_part(log, plan->embeds_on_host ? "token embedding, in host memory" : "token embedding",
+               plan->embed_bytes);
+    print_part(log, "decoder layers", plan->text_bytes - plan->head_bytes);
     print_part(log, "output head", plan->head_bytes);
     print_part(log, "vision tower", plan->vision_bytes);
     print_part(log, "adapters", plan->adapter_bytes);
@@ -195,6 +243,7 @@ void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, 
     print_part(log, "workspace", plan->workspace_bytes);
     print_part(log, "step losses", plan->step_bytes);
     print_part(log, "peak", plan->peak_bytes);
+    print_part(log, "taken by the device's libraries", plan->device_bytes);
     if (plan->feature_bytes)
         qvl_log_line(log, "  image features: %s, %s", qvl_format_bytes(needed, plan->feature_bytes),
                      plan->keeps_features
@@ -204,21 +253,23 @@ void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, 
                  "  packs of up to %" PRId64 " tokens; activations of %" PRId64 " of %" PRId64
                  " layers kept, %" PRId64 " recomputed",
                  plan->pack_tokens, plan->n_kept, L, L - plan->n_kept);
-    qvl_log_line(log, "  all ranks of this host: %s needed, %s available",
+    qvl_log_line(log, "  %s: %s needed, %s free",
+                 plan->device_bytes ? "this GPU" : "all ranks of this host",
                  qvl_format_bytes(needed, plan->needed_bytes),
                  qvl_format_bytes(available, plan->available_bytes));
 }
 
 qvl_status qvl_memory_plan_require(const qvl_memory_plan *plan, const qvl_device *dev, qvl_err *err)
 {
-    char needed[32], available[32], missing[32];
-    const uint64_t usable = (uint64_t)(USABLE * (double)plan->available_bytes);
+    char needed[32], available[32], usable[32], missing[32];
+    const uint64_t usable_bytes = usable_of(dev, plan->available_bytes);
     if (plan->fits)
         return QVL_OK;
     return qvl_fail(err, QVL_EDEVICE,
-                    "%s: not enough memory: %s needed, %s of %s usable, %s missing; fewer "
-                    "pack_tokens or gradient_checkpointing: true need less",
-                    dev->name, qvl_format_bytes(needed, plan->needed_bytes), "90 %",
+                    "%s: not enough memory: %s needed, %s of the %s that are free can be used, %s "
+                    "missing; fewer pack_tokens or gradient_checkpointing: true need less",
+                    dev->name, qvl_format_bytes(needed, plan->needed_bytes),
+                    qvl_format_bytes(usable, usable_bytes),
                     qvl_format_bytes(available, plan->available_bytes),
-                    qvl_format_bytes(missing, plan->needed_bytes - usable));
+                    qvl_format_bytes(missing, plan->needed_bytes - usable_bytes));
 }

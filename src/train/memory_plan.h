@@ -30,9 +30,12 @@ typedef struct qvl_memory_needs {
 
 typedef struct qvl_memory_plan {
     int64_t pack_tokens, n_kept, longest_sample, max_patches, step_rows;
+    int64_t head_rows; /* of logits at once; 0: what the device likes */
     bool keeps_features;
-    uint64_t text_bytes, embed_bytes, head_bytes, vision_bytes; /* text includes the two */
-    uint64_t adapter_bytes, gradient_bytes, moment_bytes;
+    bool embeds_on_host; /* the token embedding is in pinned host memory */
+    uint64_t text_bytes, embed_bytes, head_bytes, vision_bytes; /* text includes the head */
+    uint64_t adapter_bytes, gradient_bytes, moment_bytes; /* adapters with their rounded copies */
+    uint64_t device_bytes;                                /* of the backend itself */
     uint64_t activation_bytes, vision_activation_bytes, workspace_bytes, step_bytes;
     uint64_t feature_bytes; /* kept, once a host */
     uint64_t peak_bytes;    /* of a rank, features not counted */

@@ -34,7 +34,6 @@ static qvl_status choose_lora(qvl_run *run, qvl_err *err)
                          adapter, to->rank, to->alpha, to->dropout,
                          to->use_rslora ? ", rslora" : "");
     }
-    QVL_TRY(qvl_lora_create(&run->lora, &run->model.dims, to, err));
 out:
     return rc;
 }
@@ -176,11 +175,13 @@ qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, q
     *run = (qvl_run){.config = config, .is_check = is_check, .world = world, .log = log};
     qvl_timer_start(&run->timer);
     qvl_world_set_phase(world, "opening the model");
-    QVL_TRY(qvl_device_choose(&run->dev, &run->n_threads, config, world, log, err));
-    rc = qvl_model_open(&run->model, config->model_name_or_path, config->cache_dir,
-                        config->model_revision, run->dev, log, err);
+    QVL_TRY(qvl_device_choose(&run->dev, &run->exchange, &run->n_threads, config, world, log, err));
+    rc = choose_lora(run, err);
     if (rc == QVL_OK)
-        rc = choose_lora(run, err);
+        rc = qvl_model_open(&run->model, config->model_name_or_path, config->cache_dir,
+                            config->model_revision, run->dev, &run->lora_options, log, err);
+    if (rc == QVL_OK)
+        rc = qvl_lora_create(&run->lora, &run->model.dims, &run->lora_options, err);
     QVL_TRY(qvl_world_agree(world, rc, err));
     print_model(run);
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
@@ -243,12 +244,13 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
     QVL_TRY(qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev,
                                  &needs, err));
     /* Every rank must run the same plan: the one of the rank with the least memory. */
-    int64_t numbers[3] = {-run->memory.pack_tokens, -run->memory.n_kept,
-                          !run->memory.keeps_features};
-    QVL_TRY(qvl_world_max_i64(run->world, numbers, 3, err));
+    int64_t numbers[4] = {-run->memory.pack_tokens, -run->memory.n_kept,
+                          !run->memory.keeps_features, run->memory.embeds_on_host};
+    QVL_TRY(qvl_world_max_i64(run->world, numbers, 4, err));
     run->memory.pack_tokens = -numbers[0];
     run->memory.n_kept = -numbers[1];
     run->memory.keeps_features = !numbers[2];
+    run->memory.embeds_on_host = numbers[3] != 0;
 out:
     return rc;
 }
@@ -306,6 +308,10 @@ void qvl_run_print_plan(qvl_run *run)
 
 void qvl_run_close(qvl_run *run)
 {
+    /* First: after a failure sums may be queued that will never end, and freeing waits for them. */
+    qvl_exchange_destroy(run->exchange);
+    if (run->dev)
+        run->dev->poll = NULL;
     void *const memory[] = {run->activations, run->vision_activations, run->state_memory,
                             run->workspace};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)

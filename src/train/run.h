@@ -46,6 +46,7 @@ typedef struct qvl_run {
     qvl_timer timer;
     /* opened */
     qvl_device *dev;
+    qvl_exchange *exchange; /* between GPUs; NULL on CPUs and for one rank */
     int n_threads;
     qvl_model model;
     qvl_lora_options lora_options;
@@ -59,7 +60,7 @@ typedef struct qvl_run {
     /* allocated */
     qvl_plan activation_slots, vision_slots, state_slots;
     void *activations, *vision_activations, *state_memory, *workspace;
-    int lora_slots[4], slot_row_loss, slot_sum_squares;
+    int lora_slots[4], slot_a_act, slot_row_loss, slot_sum_squares;
     qvl_decoder *decoder;
     qvl_vision *vision;
     qvl_lora_buffers buffers;
@@ -71,7 +72,7 @@ typedef struct qvl_run {
     int32_t *grids;            /* of its images, [n_images, 3] */
     float *host_losses;        /* [step_rows] */
     float *row_weights;        /* [step_rows] */
-    float *host_grad;          /* gradients on their way between ranks, when not in host memory */
+    int summed_to;             /* lowest layer whose gradients are summed over GPUs in this step */
     /* in progress */
     qvl_train_state state;
     qvl_run_log *run_log; /* rank 0 */

@@ -50,6 +50,16 @@ static void release_vision(qvl_run *run)
     run->model.vision = NULL;
 }
 
+static qvl_status load_weights(qvl_run *run, qvl_weights *weights, qvl_err *err)
+{
+    const qvl_weight_source source = {.files = run->model.files,
+                                      .world = run->world,
+                                      .exchange = run->exchange,
+                                      .n_threads = run->n_threads,
+                                      .log = run->log};
+    return qvl_weights_load(weights, run->dev, &source, err);
+}
+
 /* Features of both parts, or the means to compute them when they are needed. */
 static qvl_status prepare_features(qvl_run *run, qvl_err *err)
 {
@@ -58,8 +68,7 @@ static qvl_status prepare_features(qvl_run *run, qvl_err *err)
     if (run->memory.max_patches == 0)
         return QVL_OK;
     qvl_world_set_phase(run->world, "loading the vision tower");
-    QVL_TRY(
-        qvl_weights_load(run->model.vision, run->dev, run->model.files, run->world, run->log, err));
+    QVL_TRY(load_weights(run, run->model.vision, err));
     rc = allocate_vision(run, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_MODEL_LOADING);
@@ -87,6 +96,9 @@ static qvl_status allocate_state(qvl_run *run, qvl_err *err)
     const int64_t n = qvl_lora_parameters(run->lora);
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_lora_plan(run->lora, &run->state_slots, true, run->lora_slots, err));
+    QVL_TRY(qvl_plan_add(&run->state_slots, &run->slot_a_act, "rounded adapters",
+                         run->dev->tail_align ? qvl_lora_act_elements(run->lora) : 0,
+                         run->dev->act_bytes, err));
     QVL_TRY(qvl_plan_add(&run->state_slots, &run->slot_row_loss, "row losses",
                          run->memory.step_rows, sizeof(float), err));
     QVL_TRY(qvl_plan_add(&run->state_slots, &run->slot_sum_squares, "sum of squares", 1,
@@ -95,7 +107,13 @@ static qvl_status allocate_state(qvl_run *run, qvl_err *err)
     float *at[4];
     for (int i = 0; i < 4; i++)
         at[i] = qvl_plan_at(&run->state_slots, run->state_memory, run->lora_slots[i]);
-    run->buffers = (qvl_lora_buffers){at[0], at[1], at[2], at[3]};
+    run->buffers = (qvl_lora_buffers){.param = at[0],
+                                      .grad = at[1],
+                                      .exp_avg = at[2],
+                                      .exp_avg_sq = at[3],
+                                      .act_bytes = run->dev->act_bytes};
+    if (run->dev->tail_align)
+        run->buffers.a_act = qvl_plan_at(&run->state_slots, run->state_memory, run->slot_a_act);
     run->row_loss = qvl_plan_at(&run->state_slots, run->state_memory, run->slot_row_loss);
     run->sum_squares = qvl_plan_at(&run->state_slots, run->state_memory, run->slot_sum_squares);
     for (int i = 1; i < 4; i++)
@@ -110,11 +128,13 @@ out:
 static qvl_status allocate_decoder(qvl_run *run, qvl_err *err)
 {
     const qvl_memory_plan *m = &run->memory;
-    const qvl_decoder_options options = {
-        .tokens = m->pack_tokens, .n_kept = m->n_kept, .is_training = true};
+    const qvl_decoder_options options = {.tokens = m->pack_tokens,
+                                         .n_kept = m->n_kept,
+                                         .head_rows = m->head_rows,
+                                         .is_training = true};
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_decoder_create(&run->decoder, &run->model.dims, run->lora, run->dev->act_bytes,
-                               &options, &run->activation_slots, err));
+    QVL_TRY(qvl_decoder_create(&run->decoder, &run->model.dims, run->lora, run->dev, &options,
+                               &run->activation_slots, err));
     QVL_TRY(allocate(run, &run->activations, &run->activation_slots, "activations", err));
     QVL_TRY(qvl_decoder_bind(run->decoder, run->dev, &run->activation_slots, run->activations,
                              qvl_weights_text(run->model.text), &run->buffers, err));
@@ -162,6 +182,7 @@ qvl_status qvl_run_upload_state(qvl_run *run, qvl_err *err)
                         err));
     QVL_TRY(ops->upload(run->dev, run->buffers.exp_avg_sq, run->state.exp_avg_sq, bytes,
                         QVL_LANE_COMPUTE, err));
+    QVL_TRY(qvl_decoder_fold(run->decoder, err));
     QVL_TRY(ops->wait(run->dev, QVL_LANE_COMPUTE, err));
 out:
     return rc;
@@ -189,8 +210,9 @@ qvl_status qvl_run_allocate(qvl_run *run, qvl_err *err)
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     QVL_TRY(prepare_features(run, err));
     qvl_world_set_phase(run->world, "loading the language model");
-    QVL_TRY(
-        qvl_weights_load(run->model.text, run->dev, run->model.files, run->world, run->log, err));
+    qvl_weights_put_embed(run->model.text,
+                          run->memory.embeds_on_host ? QVL_MEM_HOST : QVL_MEM_DEVICE);
+    QVL_TRY(load_weights(run, run->model.text, err));
     rc = allocate_state(run, err);
     if (rc == QVL_OK)
         rc = allocate_decoder(run, err);

@@ -31,9 +31,57 @@ out:
     return rc;
 }
 
-/* Runs the pack and empties it; *rows counts the supervised rows of the step so far. */
-static qvl_status run_pack(qvl_run *run, int64_t k, int64_t *rows, qvl_err *err)
+/* ---- sums over GPUs ----------------------------------------------------------------------------
+ * Gradients are summed a few layers at a time, while backward goes on with the layers below. Every
+ * rank sums the same ranges in the same order, also one that has no samples in this step. */
+
+enum { BUCKET_BYTES = 8 << 20 };
+
+static int layers_of_bucket(const qvl_run *run)
 {
+    int64_t first = 0, count = 0;
+    qvl_lora_layer_range(run->lora, 0, &first, &count);
+    const int64_t layers = count ? BUCKET_BYTES / (count * (int64_t)sizeof(float)) : 1;
+    return layers < 1 ? 1 : (int)layers;
+}
+
+/* Layers layer .. last are done; a bucket is summed when its lowest layer is. */
+static qvl_status sum_layer(void *context, int layer, qvl_err *err)
+{
+    qvl_run *run = context;
+    const qvl_ops *ops = run->dev->ops;
+    const int size = layers_of_bucket(run), L = (int)run->model.dims.text.L;
+    int64_t first = 0, count = 0;
+    qvl_status rc = QVL_OK;
+    if (layer % size != 0)
+        return QVL_OK;
+    qvl_lora_layer_range(run->lora, layer, &first, &count);
+    const int n = L - layer < size ? L - layer : size;
+    QVL_TRY(ops->order(run->dev, QVL_LANE_REDUCE, QVL_LANE_COMPUTE, err));
+    QVL_TRY(qvl_exchange_sum_f32(run->exchange, run->buffers.grad + first, n * count, err));
+    run->summed_to = layer;
+out:
+    return rc;
+}
+
+/* What is not summed yet, and the lanes meet again. */
+static qvl_status finish_sums(qvl_run *run, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    for (int layer = run->summed_to - 1; layer >= 0; layer--)
+        QVL_TRY(sum_layer(run, layer, err));
+    rc = run->dev->ops->order(run->dev, QVL_LANE_COMPUTE, QVL_LANE_REDUCE, err);
+out:
+    return rc;
+}
+
+/* ---- packs -------------------------------------------------------------------------------------
+ */
+
+/* Runs the pack and empties it; *rows counts the supervised rows of the step so far. */
+static qvl_status run_pack(qvl_run *run, int64_t k, bool is_last, int64_t *rows, qvl_err *err)
+{
+    const qvl_layer_watch watch = {.is_done = sum_layer, .context = run};
     qvl_pack *pack = &run->pack;
     const double drop_prob = run->lora_options.dropout;
     const qvl_decoder_dropout dropout = {.threshold = qvl_dropout_threshold(drop_prob),
@@ -48,7 +96,7 @@ static qvl_status run_pack(qvl_run *run, int64_t k, int64_t *rows, qvl_err *err)
     qvl_timer_lap(&run->timer, QVL_PHASE_FORWARD);
     QVL_TRY(qvl_decoder_loss(run->decoder, run->row_loss + *rows, true, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_LOSS);
-    QVL_TRY(qvl_decoder_backward(run->decoder, err));
+    QVL_TRY(qvl_decoder_backward(run->decoder, is_last && run->exchange ? &watch : NULL, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_BACKWARD);
     memcpy(run->row_weights + *rows, pack->weights, (size_t)pack->n_rows * sizeof *pack->weights);
     *rows += pack->n_rows;
@@ -76,11 +124,11 @@ static qvl_status run_samples(qvl_run *run, const qvl_step *step, int64_t k, int
             run->pack.T + run->train.table.length[number] > run->memory.pack_tokens;
         const bool is_new_batch = !run->config->pack && plan->batch[i] != batch;
         if (is_full || is_new_batch)
-            QVL_TRY(run_pack(run, k, rows, err));
+            QVL_TRY(run_pack(run, k, false, rows, err));
         batch = plan->batch[i];
         QVL_TRY(qvl_run_pack_sample(run, &run->train, number, plan->weight[i], err));
     }
-    QVL_TRY(run_pack(run, k, rows, err));
+    QVL_TRY(run_pack(run, k, true, rows, err));
 out:
     return rc;
 }
@@ -110,6 +158,7 @@ static qvl_status update(qvl_run *run, int64_t k, double rate, qvl_err *err)
                                          .bias1 = 1.0 - pow(c->adam_beta1, (double)(k + 1)),
                                          .bias2 = 1.0 - pow(c->adam_beta2, (double)(k + 1))},
                        err));
+    QVL_TRY(qvl_decoder_fold(run->decoder, err));
 out:
     return rc;
 }
@@ -158,15 +207,21 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     *out = (qvl_step_result){.rate = qvl_schedule_rate(&run->schedule, k), .epoch = step.epoch};
     for (int r = 0; r < run->step_plan->n_ranks; r++)
         out->tokens += run->step_plan->load[r];
+    run->summed_to = (int)run->model.dims.text.L;
     rc = run_samples(run, &step, k, &rows, err);
     if (rc == QVL_OK)
         rc = check_guards(run, err);
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_WAITING);
-    QVL_TRY(qvl_world_sum_f32(run->world, run->buffers.grad, qvl_lora_parameters(run->lora), err));
+    if (run->exchange)
+        rc = finish_sums(run, err);
+    else
+        QVL_TRY(
+            qvl_world_sum_f32(run->world, run->buffers.grad, qvl_lora_parameters(run->lora), err));
     qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
-    rc = update(run, k, out->rate, err);
+    if (rc == QVL_OK)
+        rc = update(run, k, out->rate, err);
     if (rc == QVL_OK)
         rc = read_results(run, rows, &out->loss, &out->grad_norm, err);
     qvl_timer_lap(&run->timer, QVL_PHASE_OPTIMISER);

@@ -38,6 +38,7 @@ static int set_up(void **state)
 {
     qvl_log log;
     qvl_world alone = world_of_one(&log);
+    const qvl_lora_options none = {.rank = 8};
     int64_t most = 0;
     size_t bytes = 0;
     qvl_err err = {0};
@@ -46,14 +47,17 @@ static int set_up(void **state)
     ops = *real->ops;
     dev = *real;
     dev.ops = &ops;
-    must(qvl_model_open(&model, QVL_TEST_FIXTURES "/tiny/model", NULL, NULL, &dev, &console, &err),
+    must(qvl_model_open(&model, QVL_TEST_FIXTURES "/tiny/model", NULL, NULL, &dev, &none, &console,
+                        &err),
          &err);
     must(qvl_dataset_open(&data, QVL_TEST_FIXTURES "/tiny/train.h5", &err), &err);
     for (int64_t i = 0; i < qvl_dataset_images(data); i++) {
         const int32_t *grid = qvl_dataset_grid(data, i);
         most = (int64_t)grid[1] * grid[2] > most ? (int64_t)grid[1] * grid[2] : most;
     }
-    must(qvl_weights_load(model.vision, &dev, model.files, &alone, &console, &err), &err);
+    const qvl_weight_source source = {
+        .files = model.files, .world = &alone, .n_threads = 1, .log = &console};
+    must(qvl_weights_load(model.vision, &dev, &source, &err), &err);
     must(qvl_vision_create(&vision, &model.dims, most, dev.act_bytes,
                            qvl_weights_vision(model.vision)->Fp, &slots, &err),
          &err);

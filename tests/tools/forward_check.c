@@ -1,10 +1,11 @@
-/* forward_check FIXTURE: one forward and backward pass beside the values that Hugging Face
- * computed.
+/* forward_check FIXTURE [cpu | cuda | cuda_bf16]: one forward and backward pass beside the values
+ * that Hugging Face computed in float32.
  *
  * FIXTURE has model/, adapter_init/, train.h5 and expected.h5 (group /forward). Positions must be
  * equal; vision features, hidden states and logits within 1e-5 of the largest value, the loss
- * within 1e-5 relative, every adapter gradient within 1e-4 of that tensor's largest value. A
- * failure names the tensor, the place and both values.
+ * within 1e-5 relative, every adapter gradient within 1e-4 of that tensor's largest value; ten
+ * times that on a GPU in float32, and 0.05 of the largest value in bf16. A failure names the
+ * tensor, the place and both values.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -20,9 +21,13 @@
 #include "src/model/lora_files.h"
 #include "src/model/model.h"
 #include "src/model/vision.h"
+#ifdef QVL_WITH_CUDA
+#include "kernels/cuda/device_cuda.h"
+#endif
 
 typedef struct check {
-    const char *fixture;
+    const char *fixture, *device;
+    double slack; /* of the tolerances; 0: 0.05 for all */
     qvl_log log;
     qvl_world *world;
     qvl_device *dev;
@@ -43,7 +48,7 @@ typedef struct check {
     qvl_decoder *decoder;
     qvl_lora_buffers buffers;
     float *row_loss;
-    int lora_slots[4], slot_row_loss;
+    int lora_slots[4], slot_row_loss, slot_a_act;
     qvl_pack pack;
     void *pack_buffer;
     int n_failed;
@@ -55,6 +60,7 @@ static void compare(check *c, const char *name, const float *got, const float *w
 {
     double largest = 0.0, worst = 0.0;
     int64_t place = 0;
+    tolerance = c->slack > 0.0 ? tolerance * c->slack : 0.05;
     for (int64_t i = 0; i < n; i++)
         largest = fmax(largest, fabs((double)want[i]));
     for (int64_t i = 0; i < n; i++) {
@@ -83,16 +89,37 @@ static qvl_status read_floats(check *c, float **out, const char *name, int64_t n
                         : rc;
 }
 
+static qvl_status open_device(check *c, qvl_err *err)
+{
+    c->slack = 1.0;
+    if (strcmp(c->device, "cpu") == 0)
+        return qvl_device_open_cpu(&c->dev, 0, err);
+#ifdef QVL_WITH_CUDA
+    const bool is_bf16 = strcmp(c->device, "cuda_bf16") == 0;
+    c->slack = is_bf16 ? 0.0 : 10.0;
+    if (is_bf16 || strcmp(c->device, "cuda") == 0)
+        return qvl_device_open_cuda(&c->dev, 0, is_bf16 ? QVL_BF16 : QVL_F32, err);
+#endif
+    return qvl_fail(err, QVL_EUSAGE, "device %s", c->device);
+}
+
+static qvl_status load(check *c, qvl_weights *weights, qvl_err *err)
+{
+    const qvl_weight_source source = {
+        .files = c->model.files, .world = c->world, .n_threads = 2, .log = &c->log};
+    return qvl_weights_load(weights, c->dev, &source, err);
+}
+
 static qvl_status open_all(check *c, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
     qvl_lora_options options;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_device_open_cpu(&c->dev, 0, err));
-    QVL_TRY(qvl_path_join(path, c->fixture, "model", err));
-    QVL_TRY(qvl_model_open(&c->model, path, NULL, NULL, c->dev, &c->log, err));
+    QVL_TRY(open_device(c, err));
     QVL_TRY(qvl_path_join(path, c->fixture, "adapter_init", err));
     QVL_TRY(qvl_lora_read_options(&options, path, err));
+    QVL_TRY(qvl_path_join(path, c->fixture, "model", err));
+    QVL_TRY(qvl_model_open(&c->model, path, NULL, NULL, c->dev, &options, &c->log, err));
     QVL_TRY(qvl_lora_create(&c->lora, &c->model.dims, &options, err));
     QVL_TRY(qvl_path_join(path, c->fixture, "train.h5", err));
     QVL_TRY(qvl_dataset_open(&c->data, path, err));
@@ -139,7 +166,7 @@ static qvl_status run_vision(check *c, qvl_err *err)
         most = patches > most ? patches : most;
         c->n_feature_tokens += patches / 4;
     }
-    QVL_TRY(qvl_weights_load(c->model.vision, c->dev, c->model.files, c->world, &c->log, err));
+    QVL_TRY(load(c, c->model.vision, err));
     QVL_TRY(qvl_vision_create(&c->vision, &c->model.dims, most, c->dev->act_bytes,
                               qvl_weights_vision(c->model.vision)->Fp, &c->vision_slots, err));
     QVL_TRY(c->dev->ops->alloc(c->dev, &c->vision_memory, c->vision_slots.total_bytes,
@@ -161,7 +188,12 @@ out:
     return rc;
 }
 
-/* Features are compared as they lie in host memory, which is float32 on the CPU. */
+static float feature_at(const check *c, const void *features, int64_t i)
+{
+    return c->dev->dtype == QVL_F32 ? ((const float *)features)[i]
+                                    : qvl_float_from_bf16(((const uint16_t *)features)[i]);
+}
+
 static qvl_status check_features(check *c, qvl_err *err)
 {
     const int64_t D = c->model.dims.text.D, n = c->n_feature_tokens * D;
@@ -172,7 +204,8 @@ static qvl_status check_features(check *c, qvl_err *err)
     QVL_TRY(qvl_alloc(&got, (size_t)n, sizeof *got, "features", err));
     for (int64_t i = 0; i < c->n_images; i++) {
         const int64_t count = (int64_t)c->grids[3 * i + 1] * c->grids[3 * i + 2] / 4 * D;
-        memcpy(got + at, c->features[i], (size_t)count * sizeof *got);
+        for (int64_t k = 0; k < count; k++)
+            got[at + k] = feature_at(c, c->features[i], k);
         at += count;
     }
     compare(c, "vision features", got, want, n, 1e-5);
@@ -190,16 +223,21 @@ static qvl_status set_up_decoder(check *c, qvl_err *err)
     char path[QVL_PATH_BYTES];
     float *host = NULL;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_weights_load(c->model.text, c->dev, c->model.files, c->world, &c->log, err));
+    QVL_TRY(load(c, c->model.text, err));
     QVL_TRY(qvl_lora_plan(c->lora, &c->state_slots, true, c->lora_slots, err));
     QVL_TRY(qvl_plan_add(&c->state_slots, &c->slot_row_loss, "losses", c->T, sizeof(float), err));
+    QVL_TRY(qvl_plan_add(&c->state_slots, &c->slot_a_act, "rounded adapters",
+                         qvl_lora_act_elements(c->lora), c->dev->act_bytes, err));
     QVL_TRY(c->dev->ops->alloc(c->dev, &c->state_memory, c->state_slots.total_bytes, QVL_MEM_DEVICE,
                                "state", err));
     c->buffers.param = qvl_plan_at(&c->state_slots, c->state_memory, c->lora_slots[0]);
     c->buffers.grad = qvl_plan_at(&c->state_slots, c->state_memory, c->lora_slots[1]);
+    c->buffers.act_bytes = c->dev->act_bytes;
+    if (c->dev->tail_align)
+        c->buffers.a_act = qvl_plan_at(&c->state_slots, c->state_memory, c->slot_a_act);
     c->row_loss = qvl_plan_at(&c->state_slots, c->state_memory, c->slot_row_loss);
-    QVL_TRY(qvl_decoder_create(&c->decoder, &c->model.dims, c->lora, c->dev->act_bytes, &options,
-                               &c->slots, err));
+    QVL_TRY(
+        qvl_decoder_create(&c->decoder, &c->model.dims, c->lora, c->dev, &options, &c->slots, err));
     QVL_TRY(c->dev->ops->alloc(c->dev, &c->memory, c->slots.total_bytes, QVL_MEM_DEVICE, "decoder",
                                err));
     const qvl_workspace_limits limits = qvl_decoder_limits(c->decoder, c->T);
@@ -212,6 +250,7 @@ static qvl_status set_up_decoder(check *c, qvl_err *err)
     QVL_TRY(c->dev->ops->upload(c->dev, c->buffers.param, host, n * sizeof *host, QVL_LANE_COMPUTE,
                                 err));
     QVL_TRY(c->dev->ops->zero(c->dev, c->buffers.grad, n * sizeof *host, err));
+    QVL_TRY(qvl_decoder_fold(c->decoder, err));
     QVL_TRY(c->dev->ops->wait(c->dev, QVL_LANE_COMPUTE, err));
 out:
     free(host);
@@ -304,7 +343,7 @@ static qvl_status check_gradients(check *c, qvl_err *err)
     char module[64], name[160];
     const int failed_before = c->n_failed;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_decoder_backward(c->decoder, err));
+    QVL_TRY(qvl_decoder_backward(c->decoder, NULL, err));
     QVL_TRY(qvl_alloc(&grad, (size_t)n, sizeof *grad, "gradients", err));
     QVL_TRY(c->dev->ops->download(c->dev, grad, c->buffers.grad, (size_t)n * sizeof *grad,
                                   QVL_LANE_COMPUTE, err));
@@ -380,11 +419,12 @@ int main(int argc, char **argv)
         check_positions, check_hidden, check_logits,   check_loss,     check_gradients};
     qvl_err err = {QVL_OK, ""};
     check c = {.expected = H5I_INVALID_HID};
-    if (argc != 2) {
-        fprintf(stderr, "usage: forward_check FIXTURE\n");
+    if (argc < 2 || argc > 3) {
+        fprintf(stderr, "usage: forward_check FIXTURE [cpu | cuda | cuda_bf16]\n");
         return QVL_EUSAGE;
     }
     c.fixture = argv[1];
+    c.device = argc > 2 ? argv[2] : "cpu";
     qvl_h5_quiet();
     qvl_log_init(&c.log, "forward_check");
     c.log.is_terminal = false;

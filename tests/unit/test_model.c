@@ -23,7 +23,7 @@ static qvl_status open_model(qvl_model *model, const char *name, qvl_err *err)
     qvl_log log;
     qvl_log_init(&log, "test");
     *model = (qvl_model){0};
-    return qvl_model_open(model, name, NULL, NULL, dev, &log, err);
+    return qvl_model_open(model, name, NULL, NULL, dev, &(qvl_lora_options){.rank = 8}, &log, err);
 }
 
 /* The tiny model as one file in directory, with the tensors of extra and without that named left.

@@ -17,6 +17,8 @@
 #include "src/base/rng.h"
 #include "world_of_one.h"
 
+static const qvl_weight_layout FLOATS = {.width_align = 1, .act_bytes = sizeof(float)};
+
 /* A model with both halves loaded on the CPU. */
 typedef struct loaded {
     qvl_device *dev;
@@ -30,20 +32,19 @@ static void load(loaded *m, const char *directory, int64_t width_align)
     qvl_log log;
     qvl_world world = world_of_one(&log);
     qvl_err err = {0};
+    const qvl_weight_layout layout = {.width_align = width_align, .act_bytes = sizeof(float)};
     *m = (loaded){0};
     expect_ok(qvl_device_open_cpu(&m->dev, 2, &err), &err);
     expect_ok(qvl_model_dims_read(&m->dims, directory, &err), &err);
     expect_ok(qvl_weight_files_open(&m->files, directory, &err), &err);
-    expect_ok(qvl_weights_create(&m->text, QVL_WEIGHTS_TEXT, &m->dims, width_align,
-                                 m->dev->act_bytes, &err),
-              &err);
-    expect_ok(qvl_weights_create(&m->vision, QVL_WEIGHTS_VISION, &m->dims, width_align,
-                                 m->dev->act_bytes, &err),
-              &err);
+    expect_ok(qvl_weights_create(&m->text, QVL_WEIGHTS_TEXT, &m->dims, &layout, &err), &err);
+    expect_ok(qvl_weights_create(&m->vision, QVL_WEIGHTS_VISION, &m->dims, &layout, &err), &err);
     expect_ok(qvl_weights_check(m->text, m->files, &err), &err);
     expect_ok(qvl_weights_check(m->vision, m->files, &err), &err);
-    expect_ok(qvl_weights_load(m->text, m->dev, m->files, &world, &log, &err), &err);
-    expect_ok(qvl_weights_load(m->vision, m->dev, m->files, &world, &log, &err), &err);
+    const qvl_weight_source source = {
+        .files = m->files, .world = &world, .n_threads = 3, .log = &log};
+    expect_ok(qvl_weights_load(m->text, m->dev, &source, &err), &err);
+    expect_ok(qvl_weights_load(m->vision, m->dev, &source, &err), &err);
 }
 
 static void unload(loaded *m)
@@ -283,9 +284,8 @@ static qvl_status check_changed(const change *to, const char *directory, qvl_err
     assert_int_equal(qvl_weight_files_open(&changed, directory, NULL), QVL_OK);
     assert_int_equal(qvl_model_dims_read(&dims, QVL_TEST_FIXTURES "/tiny/model", NULL), QVL_OK);
     for (int h = 0; h < 2; h++)
-        assert_int_equal(
-            qvl_weights_create(&half[h], (qvl_weights_half)h, &dims, 1, sizeof(float), NULL),
-            QVL_OK);
+        assert_int_equal(qvl_weights_create(&half[h], (qvl_weights_half)h, &dims, &FLOATS, NULL),
+                         QVL_OK);
     for (int h = 0; h < 2 && rc == QVL_OK; h++)
         rc = qvl_weights_check(half[h], changed, err);
     qvl_weights_destroy(half[0]);
@@ -325,14 +325,47 @@ static void other_tensors_are_refused(void **state)
 static void widths_must_suit_the_device(void **state)
 {
     qvl_model_dims dims;
+    const qvl_weight_layout layout = {.width_align = 128, .act_bytes = 2};
     qvl_weights *text = NULL;
     qvl_err err = {0};
     (void)state;
     assert_int_equal(qvl_model_dims_read(&dims, QVL_TEST_FIXTURES "/tiny/model", NULL), QVL_OK);
-    expect_failure(qvl_weights_create(&text, QVL_WEIGHTS_TEXT, &dims, 128, 2, &err), QVL_EDEVICE,
+    expect_failure(qvl_weights_create(&text, QVL_WEIGHTS_TEXT, &dims, &layout, &err), QVL_EDEVICE,
                    &err, "hidden_size 64|intermediate_size 160|multiples of 128");
     assert_null(text);
     qvl_weights_destroy(NULL);
+}
+
+/* Rows of the adapted matrices lie further apart; columns behind them are zero until fold. */
+static void tails_lie_behind_the_rows(void **state)
+{
+    const qvl_weight_layout layout = {
+        .width_align = 8, .act_bytes = sizeof(float), .tail = {64, 0, 64, 128}};
+    qvl_log log;
+    qvl_world world = world_of_one(&log);
+    qvl_weights *text = NULL;
+    loaded m;
+    qvl_err err = {0};
+    (void)state;
+    load(&m, QVL_TEST_FIXTURES "/tiny/model", 8);
+    const qvl_weight_source source = {
+        .files = m.files, .world = &world, .n_threads = 2, .log = &log};
+    expect_ok(qvl_weights_create(&text, QVL_WEIGHTS_TEXT, &m.dims, &layout, &err), &err);
+    expect_ok(qvl_weights_load(text, m.dev, &source, &err), &err);
+    const qvl_text_weights *w = qvl_weights_text(text);
+    const qvl_text_dims *d = &m.dims.text;
+    const int64_t q = d->H * d->Dh;
+    assert_int_equal(w->stride[QVL_GROUP_QKV], d->D + 64);
+    assert_int_equal(w->stride[QVL_GROUP_O], q);
+    assert_int_equal(w->stride[QVL_GROUP_DOWN], d->F + 128);
+    check(&m, "model.layers.1.self_attn.k_proj.weight", w->layers[1].qkv, q, d->KV * d->Dh, d->D,
+          d->D + 64);
+    check(&m, "model.layers.1.self_attn.o_proj.weight", w->layers[1].o, 0, d->D, q, q);
+    check(&m, "model.layers.2.mlp.up_proj.weight", w->layers[2].gate_up, d->F, d->F, d->D,
+          d->D + 64);
+    check(&m, "model.layers.0.mlp.down_proj.weight", w->layers[0].down, 0, d->D, d->F, d->F + 128);
+    qvl_weights_destroy(text);
+    unload(&m);
 }
 
 /* The plan has the parameters, padding of slots to 256 bytes aside. */
@@ -344,8 +377,10 @@ static void plan_holds_the_parameters(void **state)
     (void)state;
     assert_int_equal(qvl_model_dims_read(&dims, QVL_TEST_FIXTURES "/wide/model", NULL), QVL_OK);
     for (int h = 0; h < 2; h++) {
-        assert_int_equal(qvl_weights_create(&half[h], (qvl_weights_half)h, &dims, 1, 2, NULL),
+        const qvl_weight_layout layout = {.width_align = 1, .act_bytes = 2};
+        assert_int_equal(qvl_weights_create(&half[h], (qvl_weights_half)h, &dims, &layout, NULL),
                          QVL_OK);
+        asked += qvl_weights_embed_bytes(half[h]);
         const qvl_plan *plan = qvl_weights_plan(half[h]);
         for (size_t i = 0; i < plan->n_slots; i++)
             asked += plan->slots[i].bytes;
@@ -361,6 +396,7 @@ int main(void)
         cmocka_unit_test(half_types_are_converted),
         cmocka_unit_test(other_tensors_are_refused),
         cmocka_unit_test(widths_must_suit_the_device),
+        cmocka_unit_test(tails_lie_behind_the_rows),
         cmocka_unit_test(plan_holds_the_parameters),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -1,0 +1,219 @@
+#include "mpi/exchange.h"
+
+#include "mpi/world_internal.h"
+
+#ifdef QVL_WITH_NCCL
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <nccl.h>
+
+#include "src/base/clock.h"
+#include "src/base/memory.h"
+
+struct qvl_exchange {
+    qvl_world *world;
+    ncclComm_t comm;
+    cudaStream_t stream;
+};
+
+static qvl_status fail(const qvl_exchange *exchange, ncclResult_t code, const char *doing,
+                       qvl_err *err)
+{
+    const char *more = ncclGetLastError(exchange->comm);
+    return qvl_fail(err, QVL_EDEVICE, "NCCL: %s: %s%s%.200s", doing, ncclGetErrorString(code),
+                    more && more[0] ? ": " : "", more ? more : "");
+}
+
+/* The communicator is of no use any more, and destroying it would wait for the others. */
+static void give_up(qvl_exchange *exchange)
+{
+    if (exchange->comm)
+        ncclCommAbort(exchange->comm);
+    exchange->comm = NULL;
+}
+
+/* Until NCCL has taken the last call in. */
+static qvl_status settle(qvl_exchange *exchange, ncclResult_t code, const char *doing, qvl_err *err)
+{
+    const double start = qvl_clock_s();
+    while (code == ncclInProgress) {
+        if (ncclCommGetAsyncError(exchange->comm, &code) != ncclSuccess)
+            code = ncclInternalError;
+        if (code != ncclInProgress)
+            break;
+        const double waited = qvl_clock_s() - start;
+        if (waited > exchange->world->deadline_s) {
+            give_up(exchange);
+            return qvl_fail(err, QVL_EDEVICE,
+                            "NCCL: %s: waited %.0f s for the other ranks; ddp_timeout is %.0f s",
+                            doing, waited, exchange->world->deadline_s);
+        }
+        if (waited > 0.001)
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+        else
+            sched_yield();
+    }
+    if (code == ncclSuccess)
+        return QVL_OK;
+    const qvl_status rc = fail(exchange, code, doing, err);
+    give_up(exchange);
+    return rc;
+}
+
+/* A name of its own for each rank, for ranks that share a GPU; what the user set stays. */
+static void pose_as_a_host(const qvl_world *world)
+{
+    char name[64];
+    snprintf(name, sizeof name, "qvl-rank-%d", world->rank);
+    setenv("NCCL_HOSTID", name, 0);
+}
+
+qvl_status qvl_exchange_create(qvl_exchange **out, qvl_world *world, void *stream, bool shares_gpu,
+                               qvl_err *err)
+{
+    ncclUniqueId id;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    qvl_exchange *exchange = NULL;
+    qvl_status rc = qvl_alloc(&exchange, 1, sizeof *exchange, "communicator", err);
+    if (rc == QVL_OK) {
+        exchange->world = world;
+        exchange->stream = stream;
+    }
+    if (shares_gpu)
+        pose_as_a_host(world);
+    if (rc == QVL_OK && world->rank == 0) {
+        const ncclResult_t code = ncclGetUniqueId(&id);
+        if (code != ncclSuccess)
+            rc = qvl_fail(err, QVL_EDEVICE, "NCCL: opening: %s", ncclGetErrorString(code));
+    }
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    QVL_TRY(qvl_world_broadcast(world, &id, sizeof id, 0, err));
+    config.blocking = 0;
+    rc = settle(exchange,
+                ncclCommInitRankConfig(&exchange->comm, world->n_ranks, id, world->rank, &config),
+                "opening the communicator", err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    *out = exchange;
+    return QVL_OK;
+out:
+    if (exchange)
+        give_up(exchange);
+    free(exchange);
+    return rc;
+}
+
+void qvl_exchange_destroy(qvl_exchange *exchange)
+{
+    qvl_err ignored = {QVL_OK, ""};
+    if (!exchange)
+        return;
+    if (exchange->world->failed_rank >= 0)
+        give_up(exchange);
+    if (exchange->comm &&
+        settle(exchange, ncclCommFinalize(exchange->comm), "closing", &ignored) == QVL_OK)
+        ncclCommDestroy(exchange->comm);
+    free(exchange);
+}
+
+static qvl_status lost(qvl_err *err)
+{
+    return qvl_fail(err, QVL_EDEVICE, "NCCL: the communicator was given up after a fault");
+}
+
+qvl_status qvl_exchange_sum_f32(qvl_exchange *exchange, float *buffer, int64_t n, qvl_err *err)
+{
+    if (!exchange->comm)
+        return lost(err);
+    return settle(exchange,
+                  ncclAllReduce(buffer, buffer, (size_t)n, ncclFloat32, ncclSum, exchange->comm,
+                                exchange->stream),
+                  "summing gradients", err);
+}
+
+qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t bytes, int root,
+                                  qvl_err *err)
+{
+    if (!exchange->comm)
+        return lost(err);
+    return settle(
+        exchange,
+        ncclBroadcast(buffer, buffer, bytes, ncclUint8, root, exchange->comm, exchange->stream),
+        "broadcasting weights", err);
+}
+
+qvl_status qvl_exchange_poll(void *context, double waited_s, qvl_err *err)
+{
+    qvl_exchange *exchange = context;
+    ncclResult_t code = ncclSuccess;
+    if (!exchange->comm)
+        return lost(err);
+    if (ncclCommGetAsyncError(exchange->comm, &code) != ncclSuccess)
+        code = ncclInternalError;
+    if (code != ncclSuccess && code != ncclInProgress) {
+        const qvl_status rc = fail(exchange, code, exchange->world->phase, err);
+        give_up(exchange);
+        return rc;
+    }
+    if (waited_s <= exchange->world->deadline_s)
+        return QVL_OK;
+    give_up(exchange);
+    return qvl_fail(
+        err, QVL_EDEVICE,
+        "while %s: waited %.0f s for the GPU and the other ranks; ddp_timeout is %.0f s",
+        exchange->world->phase, waited_s, exchange->world->deadline_s);
+}
+
+#else
+
+static qvl_status none(qvl_err *err)
+{
+    return qvl_fail(err, QVL_EDEVICE,
+                    "this build has no NCCL, so ranks on GPUs cannot exchange anything: install "
+                    "libnccl-dev (or load its module) and build again, or run one rank");
+}
+
+qvl_status qvl_exchange_create(qvl_exchange **out, qvl_world *world, void *stream, bool shares_gpu,
+                               qvl_err *err)
+{
+    (void)out;
+    (void)world;
+    (void)stream;
+    (void)shares_gpu;
+    return none(err);
+}
+
+void qvl_exchange_destroy(qvl_exchange *exchange)
+{
+    (void)exchange;
+}
+
+qvl_status qvl_exchange_sum_f32(qvl_exchange *exchange, float *buffer, int64_t n, qvl_err *err)
+{
+    (void)exchange;
+    (void)buffer;
+    (void)n;
+    return none(err);
+}
+
+qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t bytes, int root,
+                                  qvl_err *err)
+{
+    (void)exchange;
+    (void)buffer;
+    (void)bytes;
+    (void)root;
+    return none(err);
+}
+
+qvl_status qvl_exchange_poll(void *exchange, double waited_s, qvl_err *err)
+{
+    (void)exchange;
+    (void)waited_s;
+    return none(err);
+}
+
+#endif
