@@ -27,7 +27,7 @@
  *
  *   The separate u of the arguments is then NULL.
  *   Every reduction has a fixed order: the same inputs give the same bits, for any number of
- *   threads. No operation uses atomics to add.
+ *   threads. No operation uses atomics to add results.
  *   A count of zero (T, n_rows, ...) is legal and does nothing, but outputs described as "set" on
  *   the whole buffer are still set.
  *   Errors: QVL_EINTERNAL for a broken contract (our bug), QVL_EDEVICE for the device's own faults.
@@ -242,6 +242,22 @@ typedef struct qvl_swiglu_backward_args {
     int64_t T, F;
 } qvl_swiglu_backward_args;
 
+/* Backward of y = down(silu(gate) * up), the linear with its adapters: as linear_backward into dh
+ * and then swiglu_backward, which one pass may do better. dh is room for the gradient of h,
+ * undefined afterwards. */
+typedef struct qvl_mlp_backward_args {
+    const qvl_linear *linear; /* in = F */
+    void *dgate_up;           /* act [T, 2F], set; may be gate_up itself */
+    void *dh;                 /* act [T, F], scratch */
+    const void *dy;           /* act [T, out] */
+    const void *h;            /* act [T, F], swiglu's output; forward's u behind its rows */
+    int64_t h_stride;
+    const float *u; /* of forward; NULL with tails */
+    const void *gate_up;
+    int64_t T, F;
+    const qvl_dropout *dropout;
+} qvl_mlp_backward_args;
+
 /* x = x/2 (1 + erf(x / sqrt 2)) in place on n elements. */
 typedef struct qvl_gelu_args {
     void *x; /* act [n] */
@@ -304,12 +320,14 @@ typedef struct qvl_fold_args {
 
 /* The largest sizes that will be asked for; workspace_bytes turns them into bytes. */
 typedef struct qvl_workspace_limits {
-    int64_t tokens;    /* rows of a linear */
-    int64_t sequence;  /* longest sequence of attention */
-    int64_t in_max;    /* widest input of a linear with adapters */
-    int64_t out_max;   /* widest output of a linear with adapters */
-    int64_t rank;      /* LoRA rank, 0 without adapters */
-    int64_t heads;     /* query heads */
+    int64_t tokens;   /* rows of a linear */
+    int64_t sequence; /* longest sequence of attention */
+    int64_t in_max;   /* widest input of a linear with adapters */
+    int64_t out_max;  /* widest output of a linear with adapters */
+    int64_t rank;     /* LoRA rank, 0 without adapters */
+    int64_t heads;    /* query heads */
+    int64_t kv_heads;
+    int64_t head_size; /* Dh */
     int64_t vocab;     /* V, 0 when head_loss is not used */
     int64_t head_rows; /* rows of logits at once, which is up to what is bound; 0: what is fast */
     int64_t hidden;    /* D */
@@ -372,6 +390,7 @@ struct qvl_ops {
     qvl_status (*swiglu)(qvl_device *dev, const qvl_swiglu_args *args, qvl_err *err);
     qvl_status (*swiglu_backward)(qvl_device *dev, const qvl_swiglu_backward_args *args,
                                   qvl_err *err);
+    qvl_status (*mlp_backward)(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err);
     qvl_status (*gelu)(qvl_device *dev, const qvl_gelu_args *args, qvl_err *err);
     qvl_status (*patches)(qvl_device *dev, const qvl_patches_args *args, qvl_err *err);
     qvl_status (*head_loss)(qvl_device *dev, const qvl_head_loss_args *args, qvl_err *err);

@@ -190,6 +190,31 @@ out:
     return rc;
 }
 
+/* One after the other: beside the products, the way of dh through memory is short. */
+qvl_status qvl_cpu_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_cpu_linear_backward(dev,
+                                    &(qvl_linear_backward_args){.linear = args->linear,
+                                                                .dx = args->dh,
+                                                                .dy = args->dy,
+                                                                .x = args->h,
+                                                                .x_stride = args->h_stride,
+                                                                .u = args->u,
+                                                                .T = args->T,
+                                                                .dropout = args->dropout},
+                                    err));
+    QVL_TRY(qvl_cpu_swiglu_backward(dev,
+                                    &(qvl_swiglu_backward_args){.dgate_up = args->dgate_up,
+                                                                .dh = args->dh,
+                                                                .gate_up = args->gate_up,
+                                                                .T = args->T,
+                                                                .F = args->F},
+                                    err));
+out:
+    return rc;
+}
+
 /* No tails here: adapters are read where they are. */
 qvl_status qvl_cpu_fold(qvl_device *dev, const qvl_fold_args *args, qvl_err *err)
 {

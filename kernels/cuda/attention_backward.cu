@@ -1,8 +1,10 @@
 // Attention backward on tensor cores (bf16), without atomics:
 //   1. delta[h,t] = sum_d dout * out
-//   2. a block has 64 keys of one key/value head and walks over all queries that see them, of every
-//      query head that shares it: dk, dv
-//   3. a block has 64 queries of one head and walks over their keys: dq
+//   2. a block has 64 keys of one key/value head and walks over all queries that see them, of the
+//   query
+//      heads that share it: dk, dv. Where that gives too few blocks the heads are split over
+//      several, whose sums a last kernel adds
+//   3. in the same launch, a block has 64 queries of one head and walks over their keys: dq
 // Scores are computed in both walks; that is the price of a fixed order of sums.
 #include "kernels/cuda/attention_cuda.cuh"
 #include "kernels/cuda/tile.cuh"
@@ -10,7 +12,7 @@
 namespace qvl
 {
 
-enum { ROWS = 64, THREADS = 128 };
+enum { ROWS = ATTENTION_ROWS, THREADS = 128 };
 
 template <int DH> static size_t backward_shared_bytes()
 {
@@ -83,28 +85,47 @@ static __device__ __forceinline__ void key_side_gradients(float s[ROWS / 8][4],
         }
 }
 
-template <int DH, bool CAUSAL>
-static __global__ void __launch_bounds__(THREADS)
-    attention_backward_kv_kernel(attention_params p, const bf16 *dout, const float *delta,
-                                 bf16 *dqkv)
+// Query heads h0 .. h1-1 of one key/value head, all query tiles from the key tile on.
+struct kv_work {
+    tile_place at;
+    int kv, h0, h1;
+    float *part; // [T, 2 KV DH], or NULL: the sums are whole and go to dqkv
+};
+
+// Rows of C fragments as they are, float.
+template <int DH>
+static __device__ __forceinline__ void store_part(float *to, int64_t stride,
+                                                  const float c[DH / 8][4], int row, int n_rows)
 {
-    extern __shared__ __align__(16) unsigned char shared[];
+    const int t2 = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        if (row + half * 8 < n_rows)
+#pragma unroll
+            for (int n = 0; n < DH / 8; n++)
+                *(float2 *)(to + (row + half * 8) * stride + n * 8 + t2) =
+                    make_float2(c[n][half * 2], c[n][half * 2 + 1]);
+}
+
+template <int DH, bool CAUSAL>
+static __device__ __forceinline__ void key_side(const attention_params &p, const kv_work &work,
+                                                const bf16 *dout, const float *delta, bf16 *dqkv,
+                                                unsigned char *shared)
+{
     const int tile = ROWS * tile_shape<DH>::PITCH;
     bf16 *k_tile = (bf16 *)shared, *v_tile = k_tile + tile;
     bf16 *q_tiles = v_tile + tile, *do_tiles = q_tiles + 2 * tile;
     float *lse_rows = (float *)(do_tiles + 2 * tile), *delta_rows = lse_rows + 2 * ROWS;
-    const int64_t first = p.cu_seqlens[blockIdx.z];
-    const int len = p.cu_seqlens[blockIdx.z + 1] - (int)first;
-    const int k0 = blockIdx.x * ROWS, kv = blockIdx.y, group = (int)(p.H / p.KV);
-    if (k0 >= len)
-        return;
+    const int64_t first = work.at.first;
+    const int len = work.at.len, k0 = work.at.tile * ROWS, kv = work.kv;
     const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
     const int warp = threadIdx.x / 32, key = k0 + warp * 16 + threadIdx.x % 32 / 4;
-    const int first_tile = CAUSAL ? k0 / ROWS : 0, n_tiles = (len + ROWS - 1) / ROWS - first_tile;
-    const int n_steps = group * n_tiles;
+    const int first_tile = CAUSAL ? work.at.tile : 0;
+    const int n_tiles = (len + ROWS - 1) / ROWS - first_tile;
+    const int n_steps = (work.h1 - work.h0) * n_tiles;
 
     auto load_step = [&](int step) {
-        const int head = kv * group + step / n_tiles, q0 = (first_tile + step % n_tiles) * ROWS;
+        const int head = work.h0 + step / n_tiles, q0 = (first_tile + step % n_tiles) * ROWS;
         const int64_t statistics = (int64_t)head * p.T + first + q0;
         load_tile_async<DH, ROWS, THREADS>(q_tiles + step % 2 * tile,
                                            base + q0 * p.stride + head * DH, p.stride, len - q0);
@@ -145,9 +166,37 @@ static __global__ void __launch_bounds__(THREADS)
         to_a_fragments<ROWS / 8>(a, dp);
         multiply_columns<DH, ROWS / 16>(dk, a, q_tile, 0);
     }
+    if (work.part) {
+        const int64_t stride = 2 * p.KV * DH;
+        float *to = work.part + first * stride;
+        store_part<DH>(to + kv * DH, stride, dk, key, len);
+        store_part<DH>(to + (p.KV + kv) * DH, stride, dv, key, len);
+        return;
+    }
     bf16 *to = dqkv + first * p.stride;
     store_gradient<DH>(to + (p.H + kv) * DH, p.stride, dk, key, len, p.scale);
     store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
+}
+
+// dk, dv of the splits added up, in order. A thread has four columns.
+static __global__ void attention_sum_parts_kernel(attention_params p, const float *parts,
+                                                  int splits, int DH, bf16 *dqkv)
+{
+    const int64_t width = 2 * p.KV * DH, item = (int64_t)blockIdx.x * 256 + threadIdx.x;
+    const int64_t t = item / (width / 4), col = item % (width / 4) * 4;
+    if (t >= p.T)
+        return;
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int s = 0; s < splits; s++) {
+        const float4 x = *(const float4 *)(parts + ((int64_t)s * p.T + t) * width + col);
+        sum.x += x.x;
+        sum.y += x.y;
+        sum.z += x.z;
+        sum.w += x.w;
+    }
+    const float scale = col < p.KV * DH ? p.scale : 1.0f;
+    *(uint2 *)(dqkv + t * p.stride + p.H * DH + col) = make_uint2(
+        pack_bf16(sum.x * scale, sum.y * scale), pack_bf16(sum.z * scale, sum.w * scale));
 }
 
 // ---- dq: rows of the fragments are queries, columns are keys ------------------------------------
@@ -172,20 +221,15 @@ static __device__ __forceinline__ void query_side_gradients(float s[ROWS / 8][4]
 }
 
 template <int DH, bool CAUSAL>
-static __global__ void __launch_bounds__(THREADS)
-    attention_backward_q_kernel(attention_params p, const bf16 *dout, const float *delta,
-                                bf16 *dqkv)
+static __device__ __forceinline__ void query_side(const attention_params &p, tile_place at,
+                                                  int head, const bf16 *dout, const float *delta,
+                                                  bf16 *dqkv, unsigned char *shared)
 {
-    extern __shared__ __align__(16) unsigned char shared[];
     const int tile = ROWS * tile_shape<DH>::PITCH;
     bf16 *q_tile = (bf16 *)shared, *do_tile = q_tile + tile;
     bf16 *k_tiles = do_tile + tile, *v_tiles = k_tiles + 2 * tile;
-    const int64_t first = p.cu_seqlens[blockIdx.z];
-    const int len = p.cu_seqlens[blockIdx.z + 1] - (int)first;
-    const int q0 = (int)(gridDim.x - 1 - blockIdx.x) * ROWS, head = blockIdx.y;
-    if (q0 >= len)
-        return;
-    const int kv = head / (int)(p.H / p.KV);
+    const int64_t first = at.first;
+    const int len = at.len, q0 = at.tile * ROWS, kv = head / (int)(p.H / p.KV);
     const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
     const bf16 *k_rows = base + (p.H + kv) * DH, *v_rows = base + (p.H + p.KV + kv) * DH;
     const int warp = threadIdx.x / 32, query = q0 + warp * 16 + threadIdx.x % 32 / 4;
@@ -237,54 +281,82 @@ static __global__ void __launch_bounds__(THREADS)
 
 // ---- launch -------------------------------------------------------------------------------------
 
+// The first blocks are the key side, which takes longer, the others the query side.
+template <int DH, bool CAUSAL>
+static __global__ void __launch_bounds__(THREADS)
+    attention_backward_kernel(attention_params p, const bf16 *dout, const float *delta, bf16 *dqkv,
+                              float *parts, int splits)
+{
+    extern __shared__ __align__(16) unsigned char shared[];
+    const int n_key_side = (int)(p.n_tiles * p.KV) * splits;
+    const int group = (int)(p.H / p.KV), per_split = (group + splits - 1) / splits;
+    int index = blockIdx.x;
+    if (index < n_key_side) {
+        const int split = index % splits;
+        kv_work work;
+        work.kv = index / splits % (int)p.KV;
+        work.at = place_of_tile(p, index / (splits * (int)p.KV));
+        work.h0 = work.kv * group + split * per_split;
+        work.h1 = min(work.h0 + per_split, (work.kv + 1) * group);
+        work.part = splits > 1 ? parts + split * p.T * 2 * p.KV * DH : NULL;
+        key_side<DH, CAUSAL>(p, work, dout, delta, dqkv, shared);
+        return;
+    }
+    index -= n_key_side;
+    query_side<DH, CAUSAL>(p, place_of_tile(p, (int)p.n_tiles - 1 - index / (int)p.H),
+                           index % (int)p.H, dout, delta, dqkv, shared);
+}
+
 template <int DH, bool CAUSAL>
 static cudaError_t launch_backward(const attention_params &p, const void *dout, void *dqkv,
-                                   float *delta, int64_t longest, cudaStream_t stream)
+                                   float *delta, float *parts, int splits, cudaStream_t stream)
 {
-    const unsigned tiles = (unsigned)((longest + ROWS - 1) / ROWS);
     const size_t bytes = backward_shared_bytes<DH>();
-    const int64_t items = p.T * p.H;
-    cudaError_t rc = cudaFuncSetAttribute(attention_backward_kv_kernel<DH, CAUSAL>,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    if (rc == cudaSuccess)
-        rc = cudaFuncSetAttribute(attention_backward_q_kernel<DH, CAUSAL>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    if (rc != cudaSuccess)
-        return rc;
+    const int64_t items = p.T * p.H, sums = p.T * 2 * p.KV * DH / 4;
+    const int64_t blocks = p.n_tiles * (p.KV * splits + p.H);
+    static bool is_set = false;
+    if (!is_set) {
+        const cudaError_t rc =
+            cudaFuncSetAttribute(attention_backward_kernel<DH, CAUSAL>,
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+        if (rc != cudaSuccess)
+            return rc;
+        is_set = true;
+    }
     attention_delta_kernel<DH>
         <<<(unsigned)((items + 7) / 8), 256, 0, stream>>>(p, (const bf16 *)dout, delta);
-    attention_backward_kv_kernel<DH, CAUSAL>
-        <<<dim3(tiles, (unsigned)p.KV, (unsigned)p.B), THREADS, bytes, stream>>>(
-            p, (const bf16 *)dout, delta, (bf16 *)dqkv);
-    attention_backward_q_kernel<DH, CAUSAL>
-        <<<dim3(tiles, (unsigned)p.H, (unsigned)p.B), THREADS, bytes, stream>>>(
-            p, (const bf16 *)dout, delta, (bf16 *)dqkv);
+    attention_backward_kernel<DH, CAUSAL><<<(unsigned)blocks, THREADS, bytes, stream>>>(
+        p, (const bf16 *)dout, delta, (bf16 *)dqkv, parts, splits);
+    if (splits > 1)
+        attention_sum_parts_kernel<<<(unsigned)((sums + 255) / 256), 256, 0, stream>>>(
+            p, parts, splits, DH, (bf16 *)dqkv);
     return cudaGetLastError();
 }
 
 template <int DH>
 static cudaError_t launch_either(const attention_params &p, bool is_causal, const void *dout,
-                                 void *dqkv, float *delta, int64_t longest, cudaStream_t stream)
+                                 void *dqkv, float *delta, float *parts, int splits,
+                                 cudaStream_t stream)
 {
-    return is_causal ? launch_backward<DH, true>(p, dout, dqkv, delta, longest, stream)
-                     : launch_backward<DH, false>(p, dout, dqkv, delta, longest, stream);
+    return is_causal ? launch_backward<DH, true>(p, dout, dqkv, delta, parts, splits, stream)
+                     : launch_backward<DH, false>(p, dout, dqkv, delta, parts, splits, stream);
 }
 
 cudaError_t launch_attention_backward_bf16(const attention_params &p, int Dh, bool is_causal,
-                                           const void *dout, void *dqkv, float *delta,
-                                           int64_t longest, cudaStream_t stream)
+                                           const void *dout, void *dqkv, float *delta, float *parts,
+                                           int splits, cudaStream_t stream)
 {
     switch (Dh) {
     case 16:
-        return launch_either<16>(p, is_causal, dout, dqkv, delta, longest, stream);
+        return launch_either<16>(p, is_causal, dout, dqkv, delta, parts, splits, stream);
     case 32:
-        return launch_either<32>(p, is_causal, dout, dqkv, delta, longest, stream);
+        return launch_either<32>(p, is_causal, dout, dqkv, delta, parts, splits, stream);
     case 64:
-        return launch_either<64>(p, is_causal, dout, dqkv, delta, longest, stream);
+        return launch_either<64>(p, is_causal, dout, dqkv, delta, parts, splits, stream);
     case 80:
-        return launch_either<80>(p, is_causal, dout, dqkv, delta, longest, stream);
+        return launch_either<80>(p, is_causal, dout, dqkv, delta, parts, splits, stream);
     case 128:
-        return launch_either<128>(p, is_causal, dout, dqkv, delta, longest, stream);
+        return launch_either<128>(p, is_causal, dout, dqkv, delta, parts, splits, stream);
     default:
         return cudaErrorInvalidValue;
     }

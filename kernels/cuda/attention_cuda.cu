@@ -4,9 +4,30 @@
 
 using namespace qvl;
 
-size_t qvl_cuda_attention_scratch(const qvl_workspace_limits *limits)
+// Key-side blocks of backward for each multiprocessor below which the query heads are split.
+enum { BLOCKS_WANTED = 4 };
+
+static int64_t splits_for(int64_t n_tiles, int64_t kv_heads, int64_t group, int n_sms)
 {
-    return limits->backward ? (size_t)(limits->tokens * limits->heads) * sizeof(float) + 256 : 0;
+    const int64_t blocks = n_tiles * kv_heads;
+    const int64_t splits = blocks ? divide_up(BLOCKS_WANTED * n_sms, blocks) : 1;
+    const int64_t per_split = divide_up(group, splits < group ? splits : group);
+    return divide_up(group, per_split); // none of them empty
+}
+
+// delta, and the splits' sums: splits * tiles stay near BLOCKS_WANTED n_sms / KV, or splits are 1.
+size_t qvl_cuda_attention_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
+{
+    const size_t delta = (size_t)(limits->tokens * limits->heads) * sizeof(float);
+    if (!limits->backward || dev->dtype == QVL_F32)
+        return limits->backward ? delta + 256 : 0;
+    const int64_t wanted = (int64_t)BLOCKS_WANTED * state_of(dev)->n_sms * ATTENTION_ROWS;
+    const int64_t rows = limits->tokens + wanted / (limits->kv_heads ? limits->kv_heads : 1);
+    const int64_t most = limits->tokens * (limits->kv_heads ? limits->heads / limits->kv_heads : 1);
+    return delta +
+           (size_t)((rows < most ? rows : most) * limits->kv_heads * 2 * limits->head_size) *
+               sizeof(float) +
+           2 * 256;
 }
 
 static attention_params params_of(const qvl_attention_args *a)
@@ -24,6 +45,8 @@ static attention_params params_of(const qvl_attention_args *a)
     p.out_stride = or_dense(a->out_stride, a->H * a->Dh);
     p.dout_stride = a->H * a->Dh;
     p.scale = a->scale;
+    for (int64_t b = 0; b < a->B; b++)
+        p.n_tiles += divide_up(a->cu_seqlens_host[b + 1] - a->cu_seqlens_host[b], ATTENTION_ROWS);
     return p;
 }
 
@@ -77,17 +100,22 @@ qvl_status qvl_cuda_attention_backward(qvl_device *dev, const qvl_attention_back
     const attention_params p = params_of(a);
     int64_t longest = 0;
     size_t used = 0;
-    void *delta = NULL;
+    void *delta = NULL, *parts = NULL;
+    const int64_t splits = splits_for(p.n_tiles, a->KV, a->H / a->KV, state_of(dev)->n_sms);
     cudaError_t code = cudaSuccess;
     qvl_status rc = check_shape(a, &longest, err);
     if (rc != QVL_OK || longest == 0)
         return rc;
     rc = scratch(dev, &delta, &used, (size_t)(a->T * a->H) * sizeof(float), err);
+    if (rc == QVL_OK && dev->dtype == QVL_BF16 && splits > 1)
+        rc = scratch(dev, &parts, &used,
+                     (size_t)(splits * a->T * 2 * a->KV * a->Dh) * sizeof(float), err);
     if (rc != QVL_OK)
         return rc;
     code = dev->dtype == QVL_BF16
                ? launch_attention_backward_bf16(p, (int)a->Dh, a->is_causal, args->dout, args->dqkv,
-                                                (float *)delta, longest, compute_of(dev))
+                                                (float *)delta, (float *)parts, (int)splits,
+                                                compute_of(dev))
                : launch_attention_backward_f32(p, (int)a->Dh, a->is_causal, args->dout, args->dqkv,
                                                (float *)delta, longest, compute_of(dev));
     return name_fault(code, a->Dh, "attention backward", err);

@@ -6,7 +6,7 @@
 namespace qvl
 {
 
-enum { QUERIES = 64, KEYS = 64, THREADS = 128 };
+enum { QUERIES = ATTENTION_ROWS, KEYS = 64, THREADS = 128 };
 
 template <int DH> static size_t forward_shared_bytes()
 {
@@ -80,17 +80,28 @@ static __device__ __forceinline__ void store_rows(const attention_params &p, flo
     }
 }
 
-template <int DH, bool CAUSAL>
+// FLAT: blockIdx.y is one of all tiles, which is looked up; otherwise blockIdx.z is the sequence
+// and y its tile, and blocks past its end do nothing: for many short sequences, as the tower's
+// windows are.
+template <int DH, bool CAUSAL, bool FLAT>
 static __global__ void __launch_bounds__(THREADS) attention_forward_kernel(attention_params p)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     bf16 *q_tile = (bf16 *)shared;
     bf16 *k_tiles = q_tile + QUERIES * tile_shape<DH>::PITCH;
     bf16 *v_tiles = k_tiles + 2 * KEYS * tile_shape<DH>::PITCH;
-    const int64_t first = p.cu_seqlens[blockIdx.z];
-    const int len = p.cu_seqlens[blockIdx.z + 1] - (int)first;
     // the longest rows of a causal sequence start first
-    const int q0 = (int)(gridDim.x - 1 - blockIdx.x) * QUERIES, head = blockIdx.y;
+    const int index = (int)(gridDim.y - 1 - blockIdx.y), head = blockIdx.x;
+    tile_place at = {};
+    if (FLAT) {
+        at = place_of_tile(p, index);
+    } else {
+        at.first = p.cu_seqlens[blockIdx.z];
+        at.len = p.cu_seqlens[blockIdx.z + 1] - (int)at.first;
+        at.tile = index;
+    }
+    const int64_t first = at.first;
+    const int len = at.len, q0 = at.tile * QUERIES;
     if (q0 >= len)
         return;
     const int kv = head / (p.H / p.KV);
@@ -133,20 +144,36 @@ static __global__ void __launch_bounds__(THREADS) attention_forward_kernel(atten
     store_rows<DH>(p, o, top, sum, first, row, len, head);
 }
 
+template <int DH, bool CAUSAL, bool FLAT>
+static cudaError_t launch_kernel(const attention_params &p, dim3 grid, cudaStream_t stream)
+{
+    const size_t bytes = forward_shared_bytes<DH>();
+    static bool is_set = false;
+    if (!is_set) {
+        const cudaError_t rc =
+            cudaFuncSetAttribute(attention_forward_kernel<DH, CAUSAL, FLAT>,
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+        if (rc != cudaSuccess)
+            return rc;
+        is_set = true;
+    }
+    attention_forward_kernel<DH, CAUSAL, FLAT><<<grid, THREADS, bytes, stream>>>(p);
+    return cudaGetLastError();
+}
+
 template <int DH>
 static cudaError_t launch_forward(const attention_params &p, bool is_causal, int64_t longest,
                                   cudaStream_t stream)
 {
-    const dim3 grid((unsigned)((longest + QUERIES - 1) / QUERIES), (unsigned)p.H, (unsigned)p.B);
-    const size_t bytes = forward_shared_bytes<DH>();
-    auto kernel =
-        is_causal ? attention_forward_kernel<DH, true> : attention_forward_kernel<DH, false>;
-    const cudaError_t rc =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    if (rc != cudaSuccess)
-        return rc;
-    kernel<<<grid, THREADS, bytes, stream>>>(p);
-    return cudaGetLastError();
+    const dim3 flat((unsigned)p.H, (unsigned)p.n_tiles);
+    const dim3 by_sequence((unsigned)p.H, (unsigned)((longest + QUERIES - 1) / QUERIES),
+                           (unsigned)p.B);
+    const bool is_flat = p.B <= ATTENTION_SEARCHED && p.n_tiles <= 65535;
+    if (is_causal)
+        return is_flat ? launch_kernel<DH, true, true>(p, flat, stream)
+                       : launch_kernel<DH, true, false>(p, by_sequence, stream);
+    return is_flat ? launch_kernel<DH, false, true>(p, flat, stream)
+                   : launch_kernel<DH, false, false>(p, by_sequence, stream);
 }
 
 cudaError_t launch_attention_forward_bf16(const attention_params &p, int Dh, bool is_causal,

@@ -22,7 +22,7 @@ typedef __nv_bfloat16 bf16;
 
 struct gemm_cache;
 
-enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8 };
+enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 4096 };
 static const size_t STAGING_BYTES = (size_t)8 << 20;
 static const size_t GEMM_WORKSPACE_BYTES = (size_t)32 << 20;
 
@@ -45,6 +45,7 @@ struct cuda_state {
     size_t workspace_bytes;
     void *gemm_workspace; // [GEMM_WORKSPACE_BYTES], of the products
     double *partial_sums; // [PARTIAL_SUMS], of sum_squares
+    unsigned *counters;   // [LORA_COUNTERS], 0 between launches
     staging pool;
     int n_sms;
 };
@@ -184,12 +185,16 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
     return sum;
 }
 
-// Adapters of a bf16 linear, see lora_cuda.cu.
+// Adapters of a bf16 linear: lora_forward.cu, lora_outputs.cu, lora_inputs.cu.
 qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *err);
 qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
                                  size_t *used, qvl_err *err);
 qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
                                 const bf16 *du, size_t used, qvl_err *err);
+// The same on the way through SwiGLU, for one pass' worth of ranks.
+bool lora_can_fuse_swiglu(const qvl_linear *linear);
+qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
+                                size_t used, qvl_err *err);
 size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 } // namespace qvl
@@ -209,6 +214,7 @@ qvl_status qvl_cuda_attention_backward(qvl_device *, const qvl_attention_backwar
                                        qvl_err *);
 qvl_status qvl_cuda_swiglu(qvl_device *, const qvl_swiglu_args *, qvl_err *);
 qvl_status qvl_cuda_swiglu_backward(qvl_device *, const qvl_swiglu_backward_args *, qvl_err *);
+qvl_status qvl_cuda_mlp_backward(qvl_device *, const qvl_mlp_backward_args *, qvl_err *);
 qvl_status qvl_cuda_gelu(qvl_device *, const qvl_gelu_args *, qvl_err *);
 qvl_status qvl_cuda_patches(qvl_device *, const qvl_patches_args *, qvl_err *);
 qvl_status qvl_cuda_head_loss(qvl_device *, const qvl_head_loss_args *, qvl_err *);
@@ -230,7 +236,7 @@ void qvl_cuda_staging_fini(qvl_device *);
 
 // Bytes of scratch that each family needs for these limits; the largest is the workspace.
 size_t qvl_cuda_linear_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
-size_t qvl_cuda_attention_scratch(const qvl_workspace_limits *limits);
+size_t qvl_cuda_attention_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 size_t qvl_cuda_head_loss_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 #endif

@@ -84,7 +84,7 @@ static qvl_status cuda_workspace_bytes(qvl_device *dev, size_t *out,
                                        const qvl_workspace_limits *limits, qvl_err *err)
 {
     const size_t needs[] = {qvl_cuda_linear_scratch(dev, limits),
-                            qvl_cuda_attention_scratch(limits),
+                            qvl_cuda_attention_scratch(dev, limits),
                             qvl_cuda_head_loss_scratch(dev, limits)};
     size_t most = 0;
     (void)err;
@@ -135,6 +135,7 @@ static void cuda_destroy(qvl_device *dev)
         }
         cudaFree(state->partial_sums);
         cudaFree(state->gemm_workspace);
+        cudaFree(state->counters);
         free(state);
     }
     free(dev);
@@ -169,6 +170,7 @@ static const qvl_ops CUDA_OPS = {
     qvl_cuda_attention_backward,
     qvl_cuda_swiglu,
     qvl_cuda_swiglu_backward,
+    qvl_cuda_mlp_backward,
     qvl_cuda_gelu,
     qvl_cuda_patches,
     qvl_cuda_head_loss,
@@ -195,6 +197,10 @@ static cudaError_t open_state(cuda_state *state)
         code = cudaMalloc(&state->partial_sums, PARTIAL_SUMS * sizeof(double));
     if (code == cudaSuccess)
         code = cudaMalloc(&state->gemm_workspace, GEMM_WORKSPACE_BYTES);
+    if (code == cudaSuccess)
+        code = cudaMalloc(&state->counters, LORA_COUNTERS * sizeof(unsigned));
+    if (code == cudaSuccess)
+        code = cudaMemset(state->counters, 0, LORA_COUNTERS * sizeof(unsigned));
     return code;
 }
 
@@ -239,7 +245,8 @@ extern "C" qvl_status qvl_device_open_cuda(qvl_device **out, int index, qvl_dtyp
     dev->width_align = 8;
     // 128 bytes: rows stay aligned to what memory is read in
     dev->tail_align = dtype == QVL_BF16 ? 64 : 0;
-    dev->own_bytes = PARTIAL_SUMS * sizeof(double) + GEMM_WORKSPACE_BYTES;
+    dev->own_bytes =
+        PARTIAL_SUMS * sizeof(double) + LORA_COUNTERS * sizeof(unsigned) + GEMM_WORKSPACE_BYTES;
     dev->index = index;
     dev->state = state;
     state->n_sms = properties.multiProcessorCount;

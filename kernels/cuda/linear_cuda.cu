@@ -1,5 +1,5 @@
-// The frozen linear with its adapters. bf16: adapters ride in tails (lora_cuda.cu). float32, for
-// exactness: separate products, as on the CPU.
+// The frozen linear with its adapters. bf16: adapters ride in tails (lora_forward.cu and its
+// neighbours). float32, for exactness: separate products, as on the CPU.
 #include "kernels/cuda/lora_tiles.cuh"
 
 namespace qvl
@@ -19,15 +19,15 @@ static __global__ void mask_rows_kernel(float *dst, int64_t dst_stride, const fl
         return;
     const int64_t t = item / per_row, group = item % per_row;
     const float scale = keep_scale(key.threshold);
-    uint32_t keep[4];
+    uint32_t drop[4];
     float v[8], to[8] = {};
-    keep_words(keep, key, (uint32_t)group, module, (uint32_t)key.token[t], (uint32_t)key.sample[t]);
+    drop_words(drop, key, (uint32_t)group, module, (uint32_t)key.token[t], (uint32_t)key.sample[t]);
     pack8<float>::load(v, src + t * src_stride + group * 8);
     if (is_added)
         pack8<float>::load(to, dst + t * dst_stride + group * 8);
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        to[i] += keep[i / 2] & (i % 2 ? 0xffff0000u : 0xffffu) ? v[i] * scale : 0.0f;
+        to[i] += drop[i / 2] & (i % 2 ? 0xffff0000u : 0xffffu) ? 0.0f : v[i] * scale;
     pack8<float>::store(dst + t * dst_stride + group * 8, to);
 }
 
@@ -243,6 +243,21 @@ out:
     return rc;
 }
 
+static qvl_status product_back(qvl_device *dev, const qvl_linear *lin, void *dx, const void *dy,
+                               int64_t T, qvl_err *err)
+{
+    gemm_shape s = {};
+    s.m = T;
+    s.n = lin->in;
+    s.k = lin->out;
+    s.lda = lin->out;
+    s.ldb = or_dense(lin->weight_stride, lin->in);
+    s.ldc = lin->in;
+    s.alpha = 1.0f;
+    s.type = s.c_type = dev->dtype;
+    return gemm(dev, s, dy, lin->weight, dx, NULL, err);
+}
+
 qvl_status qvl_cuda_linear_backward(qvl_device *dev, const qvl_linear_backward_args *args,
                                     qvl_err *err)
 {
@@ -257,22 +272,48 @@ qvl_status qvl_cuda_linear_backward(qvl_device *dev, const qvl_linear_backward_a
         QVL_TRY(check_tails(lin, args->x_stride, err));
         QVL_TRY(lora_backward_outputs(dev, args, &du, &used, err));
     }
-    if (args->dx) {
-        gemm_shape s = {};
-        s.m = args->T;
-        s.n = lin->in;
-        s.k = lin->out;
-        s.lda = lin->out;
-        s.ldb = or_dense(lin->weight_stride, lin->in);
-        s.ldc = lin->in;
-        s.alpha = 1.0f;
-        s.type = s.c_type = dev->dtype;
-        QVL_TRY(gemm(dev, s, args->dy, lin->weight, args->dx, NULL, err));
-    }
+    if (args->dx)
+        QVL_TRY(product_back(dev, lin, args->dx, args->dy, args->T, err));
     if (has_tail)
         QVL_TRY(lora_backward_inputs(dev, args, du, used, err));
     else if (lin->n_adapters > 0)
         QVL_TRY(adapters_backward_f32(dev, args, err));
+out:
+    return rc;
+}
+
+qvl_status qvl_cuda_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    qvl_linear_backward_args linear = {};
+    qvl_swiglu_backward_args swiglu = {};
+    size_t used = 0;
+    bf16 *du = NULL;
+    qvl_status rc = QVL_OK;
+    if (args->T == 0)
+        return QVL_OK;
+    linear.linear = lin;
+    linear.dx = args->dh;
+    linear.dy = args->dy;
+    linear.x = args->h;
+    linear.x_stride = args->h_stride;
+    linear.u = args->u;
+    linear.T = args->T;
+    linear.dropout = args->dropout;
+    if (lin->n_adapters > 0 && dev->tail_align > 0 && lora_can_fuse_swiglu(lin)) {
+        QVL_TRY(check_tails(lin, args->h_stride, err));
+        QVL_TRY(lora_backward_outputs(dev, &linear, &du, &used, err));
+        QVL_TRY(product_back(dev, lin, args->dh, args->dy, args->T, err));
+        QVL_TRY(lora_backward_swiglu(dev, args, du, used, err));
+        return QVL_OK;
+    }
+    swiglu.dgate_up = args->dgate_up;
+    swiglu.dh = args->dh;
+    swiglu.gate_up = args->gate_up;
+    swiglu.T = args->T;
+    swiglu.F = args->F;
+    QVL_TRY(qvl_cuda_linear_backward(dev, &linear, err));
+    QVL_TRY(qvl_cuda_swiglu_backward(dev, &swiglu, err));
 out:
     return rc;
 }

@@ -77,8 +77,9 @@ __device__ __forceinline__ void load_piece(piece *p, const bf16 *from, int64_t s
     }
 }
 
-// keep[j]: 0xffff in each half whose element stays.
-__device__ __forceinline__ void keep_words(uint32_t keep[4], const mask_key &key, uint32_t group,
+// drop[j]: 0xffff in each half whose element goes. Differences with the threshold are between
+// -65535 and 65535, so byte 3 of one is all sign; prmt puts the two of a word side by side.
+__device__ __forceinline__ void drop_words(uint32_t drop[4], const mask_key &key, uint32_t group,
                                            uint32_t module, uint32_t token, uint32_t sample)
 {
     const uint32_t counter[4] = {group, module, token, sample};
@@ -86,8 +87,8 @@ __device__ __forceinline__ void keep_words(uint32_t keep[4], const mask_key &key
     qvl_philox4x32_7(bits, counter, key.seed, key.step);
 #pragma unroll
     for (int j = 0; j < 4; j++)
-        keep[j] = ((bits[j] & 0xffffu) < key.threshold ? 0u : 0xffffu) |
-                  ((bits[j] >> 16) < key.threshold ? 0u : 0xffff0000u);
+        drop[j] = __byte_perm((bits[j] & 0xffffu) - key.threshold, (bits[j] >> 16) - key.threshold,
+                              0x7733);
 }
 
 // 1 / (1 - p), exactly as the threshold has it.
@@ -95,6 +96,79 @@ __host__ __device__ __forceinline__ float keep_scale(uint32_t threshold)
 {
     return 65536.0f / (65536.0f - (float)threshold);
 }
+
+// ---- host side ----------------------------------------------------------------------------------
+
+enum { LORA_WARPS = 8, LORA_THREADS = 32 * LORA_WARPS, MAX_TILES = 4 }; // rank tiles of one pass
+
+// One tile of 8 ranks of one adapter.
+struct rank_tile {
+    const bf16 *a;   // [8, in]
+    uint32_t module; // of the mask
+    int column;      // in the tail
+};
+
+struct tile_set {
+    rank_tile tile[MAX_TILES];
+    int n;
+};
+
+static inline int64_t tiles_of(const qvl_linear *lin)
+{
+    return divide_up(lin->rank, TILE_RANK);
+}
+
+static inline int64_t tail_used(const qvl_linear *lin)
+{
+    return lin->n_adapters * tiles_of(lin) * TILE_RANK;
+}
+
+// Tiles first .. first + 3 of all tiles of the group.
+static inline tile_set pick_tiles(const qvl_linear *lin, int64_t first)
+{
+    const int64_t per_adapter = tiles_of(lin), all = lin->n_adapters * per_adapter;
+    tile_set set = {};
+    for (int64_t i = first; i < all && set.n < MAX_TILES; i++) {
+        const qvl_adapter *adapter = &lin->adapters[i / per_adapter];
+        set.tile[set.n++] = {(const bf16 *)adapter->a_act + i % per_adapter * TILE_RANK * lin->in,
+                             adapter->module, (int)(i * TILE_RANK)};
+    }
+    return set;
+}
+
+static inline mask_key key_of(const qvl_dropout *dropout)
+{
+    mask_key key = {};
+    if (dropout)
+        key = {dropout->threshold, dropout->seed, dropout->step, dropout->sample, dropout->token};
+    return key;
+}
+
+// Rows of a block so that there are about blocks_per_sm blocks for each multiprocessor.
+static inline int64_t chunk_rows_for(int64_t T, int64_t n_blocks_wide, int64_t blocks_wanted,
+                                     int64_t most)
+{
+    const int64_t chunks = divide_up(blocks_wanted, n_blocks_wide);
+    int64_t rows = divide_up(divide_up(T, chunks), PIECE_ROWS) * PIECE_ROWS;
+    rows = rows < 4 * PIECE_ROWS ? 4 * PIECE_ROWS : rows;
+    return rows < most ? rows : most;
+}
+
+// Chunks times columns, at most, for the above with slabs of these columns.
+static inline size_t parts_bound(int64_t T, int64_t columns, int64_t slab, int64_t blocks_wanted,
+                                 int64_t most_rows)
+{
+    const int64_t by_blocks = blocks_wanted * slab + columns;
+    const int64_t by_rows = divide_up(T, most_rows) * columns;
+    const int64_t by_least = divide_up(T, 4 * PIECE_ROWS) * columns;
+    const int64_t wanted = by_blocks > by_rows ? by_blocks : by_rows;
+    return (size_t)(wanted < by_least ? wanted : by_least);
+}
+
+// Scratch of each part, see the files.
+size_t lora_forward_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
+size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
+size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 } // namespace qvl
 

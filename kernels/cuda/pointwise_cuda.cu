@@ -1,4 +1,4 @@
-#include "kernels/cuda/cuda_backend.cuh"
+#include "kernels/cuda/swiglu_math.cuh"
 
 namespace qvl
 {
@@ -26,7 +26,7 @@ static __global__ void swiglu_forward_kernel(T *h, const T *gate_up, int64_t T_r
     pack8<T>::load(u, gate_up + t * 2 * F + F + f);
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
+        g[i] = swiglu_value<T>(g[i], u[i]);
     pack8<T>::store(h + t * h_stride + f, g);
 }
 
@@ -44,9 +44,8 @@ static __global__ void swiglu_backward_kernel(T *dgate_up, const T *dh, const T 
     pack8<T>::load(d, dh + t * F + f);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        const float s = 1.0f / (1.0f + expf(-g[i])), up = u[i];
-        u[i] = d[i] * g[i] * s;
-        g[i] = d[i] * up * s * (1.0f + g[i] * (1.0f - s));
+        const float gate = g[i], up = u[i];
+        swiglu_gradient<T>(&g[i], &u[i], d[i], gate, up);
     }
     pack8<T>::store(dgate_up + at, g);
     pack8<T>::store(dgate_up + at + F, u);
@@ -102,27 +101,37 @@ static __global__ void rope_table_kernel(float *cosine, float *sine, const int32
     sine[item] = s;
 }
 
-// A thread turns one pair of one head.
+// A thread turns eight neighbouring pairs of one head.
 template <typename T>
 static __global__ void rotate_kernel(T *x, const float *cosine, const float *sine, int64_t T_rows,
                                      int64_t stride, int64_t n_heads, int64_t half, float sign)
 {
     const int64_t item = (int64_t)blockIdx.x * POINT_THREADS + threadIdx.x;
-    const int64_t per_row = n_heads * half;
+    const int64_t per_head = half / 8, per_row = n_heads * per_head;
     if (item >= T_rows * per_row)
         return;
-    const int64_t t = item / per_row, rest = item % per_row, head = rest / half, i = rest % half;
+    const int64_t t = item / per_row, rest = item % per_row, head = rest / per_head;
+    const int64_t i = rest % per_head * 8;
     T *low = x + t * stride + head * 2 * half + i, *high = low + half;
-    const float c = cosine[t * half + i], s = sign * sine[t * half + i];
-    const float a = to_float(*low), b = to_float(*high);
-    *low = from_float<T>(a * c - b * s);
-    *high = from_float<T>(b * c + a * s);
+    float a[8], b[8], c[8], s[8];
+    pack8<T>::load(a, low);
+    pack8<T>::load(b, high);
+    pack8<float>::load(c, cosine + t * half + i);
+    pack8<float>::load(s, sine + t * half + i);
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+        const float l = a[k], h = b[k], turn = sign * s[k];
+        a[k] = l * c[k] - h * turn;
+        b[k] = h * c[k] + l * turn;
+    }
+    pack8<T>::store(low, a);
+    pack8<T>::store(high, b);
 }
 
 template <typename T>
 static cudaError_t launch_rotate(const qvl_rotate_args &a, cudaStream_t stream)
 {
-    rotate_kernel<T><<<blocks_for(a.T * a.n_heads * (a.Dh / 2)), POINT_THREADS, 0, stream>>>(
+    rotate_kernel<T><<<blocks_for(a.T * a.n_heads * (a.Dh / 16)), POINT_THREADS, 0, stream>>>(
         (T *)a.x, a.cosine, a.sine, a.T, a.stride, a.n_heads, a.Dh / 2, a.inverse ? -1.0f : 1.0f);
     return cudaGetLastError();
 }
@@ -172,6 +181,9 @@ qvl_status qvl_cuda_rope_table(qvl_device *dev, const qvl_rope_table_args *args,
 
 qvl_status qvl_cuda_rotate(qvl_device *dev, const qvl_rotate_args *args, qvl_err *err)
 {
+    if (args->Dh % 16 || args->stride % 8)
+        return qvl_fail(err, QVL_EINTERNAL, "rotate: heads of %lld in rows of %lld",
+                        (long long)args->Dh, (long long)args->stride);
     if (args->T * args->n_heads == 0)
         return QVL_OK;
     return check(QVL_DISPATCH(dev, T, launch_rotate<T>(*args, compute_of(dev))), "rotate", err);

@@ -215,6 +215,8 @@ qvl_workspace_limits qvl_decoder_limits(const qvl_decoder *d, int64_t sequence)
                                   .out_max = out > t->D ? out : t->D,
                                   .rank = qvl_lora_get_options(d->lora)->rank,
                                   .heads = t->H,
+                                  .kv_heads = t->KV,
+                                  .head_size = t->Dh,
                                   .vocab = t->V,
                                   .head_rows = d->options.head_rows,
                                   .hidden = t->D,

@@ -265,17 +265,22 @@ static qvl_status mlp_backward(qvl_decoder *d, decoder_layer *layer, const qvl_l
 {
     void **at = layer->at;
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_DOWN,
-                                last_group == QVL_GROUP_DOWN ? NULL : d->dh, d->dx, at[H3], err));
     if (last_group == QVL_GROUP_DOWN)
-        return QVL_OK;
-    QVL_TRY(d->dev->ops->swiglu_backward(d->dev,
-                                         &(qvl_swiglu_backward_args){.dgate_up = at[GATE_UP],
-                                                                     .dh = d->dh,
-                                                                     .gate_up = at[GATE_UP],
-                                                                     .T = d->pack->T,
-                                                                     .F = d->weights->Fp},
-                                         err));
+        return run_linear_backward(d, layer, QVL_GROUP_DOWN, NULL, d->dx, at[H3], err);
+    QVL_TRY(d->dev->ops->mlp_backward(
+        d->dev,
+        &(qvl_mlp_backward_args){.linear = &layer->linear[QVL_GROUP_DOWN],
+                                 .dgate_up = at[GATE_UP],
+                                 .dh = d->dh,
+                                 .dy = d->dx,
+                                 .h = at[H3],
+                                 .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
+                                 .u = u_of(d, layer, QVL_GROUP_DOWN),
+                                 .gate_up = at[GATE_UP],
+                                 .T = d->pack->T,
+                                 .F = d->weights->Fp,
+                                 .dropout = d->has_dropout ? &d->dropout : NULL},
+        err));
     QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_GATE_UP,
                                 last_group == QVL_GROUP_GATE_UP ? NULL : d->delta, at[GATE_UP],
                                 at[H2], err));

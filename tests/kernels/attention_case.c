@@ -66,6 +66,8 @@ void qvl_attention_case_fill(qvl_attention_case *out, qvl_kt *kt, const qvl_atte
     qvl_kt_workspace(kt, &(qvl_workspace_limits){.tokens = T,
                                                  .sequence = longest,
                                                  .heads = shape->H,
+                                                 .kv_heads = shape->KV,
+                                                 .head_size = shape->Dh,
                                                  .hidden = shape->H * shape->Dh,
                                                  .backward = backward});
 }

@@ -149,6 +149,13 @@ void qvl_linear_case_check(qvl_kt *kt, const qvl_linear_case *c, const double *u
 void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
                           bool with_gradients)
 {
+    const int64_t n = shape->T * qvl_kt_width(kt, shape->in);
+    qvl_linear_case_fill_x(out, kt, shape, qvl_kt_random(kt, n, 1, QVL_KT_ACT), with_gradients);
+}
+
+void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
+                            const double *x, bool with_gradients)
+{
     int64_t parts[QVL_MAX_FUSED], offset = 0;
     *out = (qvl_linear_case){.T = shape->T};
     qvl_linear *linear = &out->linear;
@@ -173,7 +180,7 @@ void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_sha
         out->ref.bias = qvl_kt_random(kt, linear->out, 1, QVL_KT_ACT);
         linear->bias = qvl_kt_in(kt, "bias", out->ref.bias, linear->out, QVL_KT_ACT);
     }
-    out->x = qvl_kt_random(kt, shape->T * linear->in, 1, QVL_KT_ACT);
+    out->x = x;
     if (shape->drop_prob > 0)
         fill_dropout(out, kt, shape->drop_prob);
     for (int p = 0; p < QVL_MAX_FUSED; offset += parts[p++])

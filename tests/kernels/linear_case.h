@@ -40,6 +40,10 @@ const char *qvl_linear_shape_text(char buffer[120], const qvl_linear_shape *shap
 void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
                           bool with_gradients);
 
+/* The same on this x [T, in], in as the device wants it. */
+void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
+                            const double *x, bool with_gradients);
+
 /* Distance of x's rows, for the arguments. */
 int64_t qvl_linear_case_stride(const qvl_linear_case *c);
 
