@@ -114,12 +114,12 @@ void qvl_safetensors_close(qvl_safetensors *file)
     free(file);
 }
 
-void qvl_safetensors_release(const qvl_safetensors *file, const qvl_tensor *tensor)
+void qvl_safetensors_release(const qvl_safetensors *file, const void *data, size_t n_bytes)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t begin = (size_t)((const unsigned char *)tensor->data - file->map);
+    const size_t begin = (size_t)((const unsigned char *)data - file->map);
     const size_t first = (begin + page - 1) / page * page;
-    const size_t last = (begin + (size_t)tensor->n_bytes) / page * page;
+    const size_t last = (begin + n_bytes) / page * page;
     if (last > first)
         madvise(file->map + first, last - first, MADV_DONTNEED);
 }

@@ -138,8 +138,8 @@ static qvl_status run_pieces(loading *l, qvl_err *err)
         if (before != QVL_OK)
             continue;
         const qvl_status loaded = put_rows(l->weights, p, bytes_of(p), &own);
-        if (loaded == QVL_OK && p->first + p->rows == p->item->rows)
-            qvl_safetensors_release(p->file, p->tensor);
+        qvl_safetensors_release(p->file, bytes_of(p),
+                                (size_t)p->rows * row_bytes_of(p->item, p->tensor));
 #pragma omp critical
         {
             if (loaded != QVL_OK && rc == QVL_OK) {
@@ -236,7 +236,7 @@ static qvl_status load_and_receive(loading *l, qvl_err *err)
         const qvl_status loaded = receive_item(l, &w->items[i], tensor, buffer, buffer_bytes, err);
         rc = rc == QVL_OK ? loaded : rc;
         if (qvl_world_rank(source->world) == 0)
-            qvl_safetensors_release(file, tensor);
+            qvl_safetensors_release(file, tensor->data, (size_t)tensor->n_bytes);
         l->done += tensor->n_bytes;
         show_progress(l);
     }

@@ -88,6 +88,7 @@ static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_de
     const uint64_t later = plan->text_bytes + (plan->embeds_on_host ? 0 : plan->embed_bytes) +
                            plan->adapter_bytes + plan->gradient_bytes + plan->moment_bytes +
                            plan->step_bytes + plan->activation_bytes;
+    plan->training_bytes = always + later + (plan->keeps_features ? 0 : tower);
     plan->peak_bytes = always + (plan->keeps_features ? larger(tower, later) : tower + later);
     plan->needed_bytes =
         plan->peak_bytes * ranks + (plan->keeps_features && is_host(dev) ? plan->feature_bytes : 0);
@@ -257,6 +258,23 @@ void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, 
                  plan->device_bytes ? "this GPU" : "all ranks of this host",
                  qvl_format_bytes(needed, plan->needed_bytes),
                  qvl_format_bytes(available, plan->available_bytes));
+}
+
+void qvl_memory_plan_report(const qvl_memory_plan *plan, qvl_device *dev, uint64_t free_then,
+                            qvl_log *log)
+{
+    char taken[32], planned[32];
+    uint64_t free_now = 0;
+    if (is_host(dev) || dev->ops->free_bytes(dev, &free_now, NULL) != QVL_OK)
+        return;
+    const int64_t taken_bytes = (int64_t)(plan->available_bytes - free_then);
+    const double beside = 100.0 * ((double)taken_bytes / (double)plan->training_bytes - 1.0);
+    qvl_log_line(
+        log,
+        "GPU memory: %s taken in the first step, %s planned (%+.2f %%); since then %+" PRId64 " B",
+        qvl_format_bytes(taken, (uint64_t)taken_bytes),
+        qvl_format_bytes(planned, plan->training_bytes), beside,
+        (int64_t)free_then - (int64_t)free_now);
 }
 
 qvl_status qvl_memory_plan_require(const qvl_memory_plan *plan, const qvl_device *dev, qvl_err *err)

@@ -37,8 +37,9 @@ typedef struct qvl_memory_plan {
     uint64_t adapter_bytes, gradient_bytes, moment_bytes; /* adapters with their rounded copies */
     uint64_t device_bytes;                                /* of the backend itself */
     uint64_t activation_bytes, vision_activation_bytes, workspace_bytes, step_bytes;
-    uint64_t feature_bytes; /* kept, once a host */
-    uint64_t peak_bytes;    /* of a rank, features not counted */
+    uint64_t feature_bytes;  /* kept, once a host */
+    uint64_t peak_bytes;     /* of a rank, features not counted */
+    uint64_t training_bytes; /* of a rank, once the first step has begun */
     uint64_t needed_bytes; /* of all ranks of the host, features counted, where host memory is it */
     uint64_t available_bytes;
     bool fits;
@@ -51,6 +52,11 @@ qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
                                 const qvl_memory_needs *needs, qvl_err *err);
 
 void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, qvl_log *log);
+
+/* What of a GPU's memory was taken by the end of the first step, given the bytes free then, and how
+ * much more by now. Nothing on CPUs. */
+void qvl_memory_plan_report(const qvl_memory_plan *plan, qvl_device *dev, uint64_t free_then,
+                            qvl_log *log);
 
 /* QVL_EDEVICE with the bytes that are missing. */
 qvl_status qvl_memory_plan_require(const qvl_memory_plan *plan, const qvl_device *dev,

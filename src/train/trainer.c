@@ -320,6 +320,7 @@ out:
 static qvl_status run_loop(qvl_run *run, qvl_err *err)
 {
     loop l = make_loop(run);
+    uint64_t free_bytes = 0; /* after the first step */
     qvl_status rc = QVL_OK;
     qvl_world_set_phase(run->world, "training");
     run->progress = (qvl_progress){
@@ -329,8 +330,11 @@ static qvl_status run_loop(qvl_run *run, qvl_err *err)
         qvl_log_line(run->log, "nothing to do: all %" PRId64 " steps are done", l.total);
         return QVL_OK;
     }
-    while (run->config->do_train && run->state.step < l.total)
+    while (run->config->do_train && run->state.step < l.total) {
         QVL_TRY(run_one(run, &l, err));
+        if (free_bytes == 0)
+            QVL_TRY(run->dev->ops->free_bytes(run->dev, &free_bytes, err));
+    }
     if (run->config->do_eval && run->eval.table.n_samples)
         QVL_TRY(evaluate(run,
                          &(qvl_log_event){.step = run->state.step,
@@ -344,6 +348,8 @@ static qvl_status run_loop(qvl_run *run, qvl_err *err)
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_SAVING);
     qvl_timer_print(&run->timer, &run->progress, run->state.step, run->log);
+    if (free_bytes)
+        qvl_memory_plan_report(&run->memory, run->dev, free_bytes, run->log);
 out:
     return rc;
 }

@@ -125,7 +125,7 @@ static void read_everything(const qvl_safetensors *file, size_t n_bytes)
         assert_true(qvl_tensor_elements(tensor) >= 0);
         assert_int_equal((uint64_t)qvl_tensor_elements(tensor) * qvl_tensor_type_bits(tensor->type),
                          tensor->n_bytes * 8);
-        qvl_safetensors_release(file, tensor);
+        qvl_safetensors_release(file, tensor->data, (size_t)tensor->n_bytes);
     }
     assert_true(total < n_bytes && sum < 256u * MAX_BYTES);
 }
