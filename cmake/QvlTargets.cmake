@@ -34,10 +34,11 @@ if(sanitizers)
   target_link_options(qvl_flags INTERFACE ${sanitizers})
 endif()
 
-# qvl_library(NAME FOLDER LINK ...): static library qvl_NAME of all C files in FOLDER.
-function(qvl_library name folder)
+# qvl_library(NAME FOLDERS LINK ...): static library qvl_NAME of all C files in FOLDERS.
+function(qvl_library name folders)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.c)
+  list(TRANSFORM folders REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/\\1/*.c" OUTPUT_VARIABLE patterns)
+  file(GLOB sources CONFIGURE_DEPENDS ${patterns})
   add_library(qvl_${name} STATIC ${sources})
   target_link_libraries(qvl_${name} PUBLIC ${ARG_LINK} PRIVATE qvl_flags)
   target_include_directories(qvl_${name} PUBLIC ${CMAKE_SOURCE_DIR} PRIVATE ${CMAKE_BINARY_DIR}/generated)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one command on a machine with one; a short table last.
 #
-#   jobs/gpu-check.sh [PART ...]      parts: kernels fixtures repeat lost_rank sanitize model memory load truth speed
+#   jobs/gpu-check.sh [PART ...]      parts: kernels fixtures repeat poison lost_rank sanitize model memory load truth speed
 #                                     (default: all)
-# The first five need nothing but the build. The others use a Qwen2.5-VL-7B of random weights, and need
+# The first six need nothing but the build. The others use a Qwen2.5-VL-7B of random weights, and need
 #   QVL_TOKENIZER   tokenizer.json of Qwen2.5-VL          QVL_DATA   LLaMA-Factory's data directory
 #   python3 with torch, transformers, peft and h5py       disk for 17 GB under QVL_SCRATCH (default /tmp/qvl-gpu)
 # QVL_BIN and QVL_TESTS name the directories of the programs and of the tests' programs (default: build/release, built
@@ -17,7 +17,7 @@ fi
 BIN=${QVL_BIN:-$PWD/build/release/bin}
 TESTS=${QVL_TESTS:-$PWD/build/release/tests}
 export QVL_REQUIRE_GPU=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-PARTS=${*:-kernels fixtures repeat lost_rank sanitize model memory load truth speed}
+PARTS=${*:-kernels fixtures repeat poison lost_rank sanitize model memory load truth speed}
 mkdir -p "$SCRATCH"
 TABLE=$SCRATCH/table.txt
 : > "$TABLE"
@@ -131,7 +131,7 @@ speed() {
 }
 
 wants kernels && kernels
-for name in fixtures repeat lost_rank; do wants $name && script $name; done
+for name in fixtures repeat poison lost_rank; do wants $name && script $name; done
 if wants sanitize; then for tool in memcheck racecheck initcheck; do script sanitizers $tool; done; fi
 if [[ " $PARTS " =~ \ (model|memory|load|truth|speed)\  ]]; then
   if [ -z "${QVL_TOKENIZER:-}" ] || [ -z "${QVL_DATA:-}" ]; then

@@ -46,7 +46,10 @@
 extern "C" {
 #endif
 
-enum { QVL_MAX_FUSED = 3 }; /* parts of one fused linear: q, k, v */
+enum {
+    QVL_MAX_FUSED = 3, /* parts of one fused linear: q, k, v */
+    QVL_MARKS = 4096   /* of mark */
+};
 
 typedef struct qvl_ops qvl_ops;
 
@@ -363,6 +366,11 @@ struct qvl_ops {
     qvl_status (*order)(qvl_device *dev, qvl_lane after, qvl_lane before, qvl_err *err);
     /* Blocks until the lane is empty; faults of earlier work surface here. */
     qvl_status (*wait)(qvl_device *dev, qvl_lane lane, qvl_err *err);
+
+    /* The moment when everything queued on QVL_LANE_COMPUTE so far is done, kept in slot 0 ..
+     * QVL_MARKS - 1; and, once the lane was waited for, the milliseconds between two of them. */
+    qvl_status (*mark)(qvl_device *dev, int slot, qvl_err *err);
+    qvl_status (*between)(qvl_device *dev, double *out_ms, int from, int to, qvl_err *err);
 
     /* The CUDA stream of a lane, for libraries that queue their own work; NULL on the CPU. */
     void *(*stream)(qvl_device *dev, qvl_lane lane);

@@ -28,6 +28,7 @@ typedef struct qvl_cpu_state {
     int n_threads;
     char *workspace;
     size_t workspace_bytes;
+    double marks[QVL_MARKS]; /* seconds */
 } qvl_cpu_state;
 
 int qvl_cpu_threads(const qvl_device *dev);

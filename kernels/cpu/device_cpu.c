@@ -8,6 +8,7 @@
 
 #include <cblas.h>
 
+#include "src/base/clock.h"
 #include "src/base/files.h"
 #include "src/base/memory.h"
 #include "src/base/text.h"
@@ -45,6 +46,8 @@ static qvl_status cpu_alloc(qvl_device *dev, void **out, size_t bytes, qvl_mem k
         return qvl_fail_memory(err, bytes, what);
     padded = padded / 256 * 256;
     *out = aligned_alloc(256, padded ? padded : 256);
+    if (*out && getenv("QVL_POISON"))
+        memset(*out, 0xff, padded); /* NaN */
     return *out ? QVL_OK : qvl_fail_memory(err, bytes, what);
 }
 
@@ -150,6 +153,21 @@ static qvl_status cpu_wait(qvl_device *dev, qvl_lane lane, qvl_err *err)
     return QVL_OK;
 }
 
+static qvl_status cpu_mark(qvl_device *dev, int slot, qvl_err *err)
+{
+    (void)err;
+    ((qvl_cpu_state *)dev->state)->marks[slot] = qvl_clock_s();
+    return QVL_OK;
+}
+
+static qvl_status cpu_between(qvl_device *dev, double *out_ms, int from, int to, qvl_err *err)
+{
+    const double *marks = ((qvl_cpu_state *)dev->state)->marks;
+    (void)err;
+    *out_ms = 1e3 * (marks[to] - marks[from]);
+    return QVL_OK;
+}
+
 static void *cpu_stream(qvl_device *dev, qvl_lane lane)
 {
     (void)dev;
@@ -204,6 +222,8 @@ static const qvl_ops CPU_OPS = {
     .zero = cpu_zero,
     .order = cpu_order,
     .wait = cpu_wait,
+    .mark = cpu_mark,
+    .between = cpu_between,
     .stream = cpu_stream,
     .load_rows = cpu_load_rows,
     .fetch = cpu_fetch,

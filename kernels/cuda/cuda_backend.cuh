@@ -39,6 +39,8 @@ struct staging {
 struct cuda_state {
     cudaStream_t streams[QVL_N_LANES];
     cudaEvent_t events[QVL_N_LANES];
+    cudaEvent_t marks[QVL_MARKS]; // made when first used
+    cudaEvent_t timing[2];        // of products that are tried out
     cublasLtHandle_t blas;
     gemm_cache *gemms;
     char *workspace; // of bind_workspace

@@ -112,6 +112,25 @@ static qvl_status cuda_order(qvl_device *dev, qvl_lane after, qvl_lane before, q
     return check(code, "ordering lanes", err);
 }
 
+static qvl_status cuda_mark(qvl_device *dev, int slot, qvl_err *err)
+{
+    cudaEvent_t *event = &state_of(dev)->marks[slot];
+    cudaError_t code = *event ? cudaSuccess : cudaEventCreate(event);
+    if (code == cudaSuccess)
+        code = cudaEventRecord(*event, compute_of(dev));
+    return check(code, "marking time", err);
+}
+
+static qvl_status cuda_between(qvl_device *dev, double *out_ms, int from, int to, qvl_err *err)
+{
+    cudaEvent_t *marks = state_of(dev)->marks;
+    float ms = 0.0f;
+    const qvl_status rc =
+        check(cudaEventElapsedTime(&ms, marks[from], marks[to]), "measuring time", err);
+    *out_ms = ms;
+    return rc;
+}
+
 static void *cuda_stream(qvl_device *dev, qvl_lane lane)
 {
     return (void *)state_of(dev)->streams[lane];
@@ -133,6 +152,11 @@ static void cuda_destroy(qvl_device *dev)
             if (state->streams[lane])
                 cudaStreamDestroy(state->streams[lane]);
         }
+        for (int i = 0; i < QVL_MARKS && state->marks[i]; i++)
+            cudaEventDestroy(state->marks[i]);
+        for (int i = 0; i < 2; i++)
+            if (state->timing[i])
+                cudaEventDestroy(state->timing[i]);
         cudaFree(state->partial_sums);
         cudaFree(state->gemm_workspace);
         cudaFree(state->counters);
@@ -155,6 +179,8 @@ static const qvl_ops CUDA_OPS = {
     qvl_cuda_zero,
     cuda_order,
     qvl_cuda_wait,
+    cuda_mark,
+    cuda_between,
     cuda_stream,
     qvl_cuda_load_rows,
     qvl_cuda_fetch,
@@ -193,6 +219,8 @@ static cudaError_t open_state(cuda_state *state)
         if (code == cudaSuccess)
             code = cudaEventCreateWithFlags(&state->events[lane], cudaEventDisableTiming);
     }
+    for (int i = 0; i < 2 && code == cudaSuccess; i++)
+        code = cudaEventCreate(&state->timing[i]);
     if (code == cudaSuccess)
         code = cudaMalloc(&state->partial_sums, PARTIAL_SUMS * sizeof(double));
     if (code == cudaSuccess)

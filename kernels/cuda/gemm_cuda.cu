@@ -1,7 +1,10 @@
-// Matrix products through cuBLASLt. The algorithm of a shape is asked for once and kept; the number
-// of rows is rounded up to 128 for that, so that packs of different lengths share algorithms, and
-// so that the same shape always gets the same one, whatever came before it: results do not depend
-// on history.
+// Matrix products through cuBLASLt. The algorithm of a shape is chosen once and kept; the number of
+// rows is rounded up to 128 for that, so that packs of different lengths share algorithms.
+//
+// For large bf16 products the library's proposals are timed, on the operands at hand. A proposal is
+// taken only if its result has the very bits of the first proposal's: most differ in how they cut C
+// into tiles, not in the order in which they add along K. So the choice, which depends on the
+// clock, shows in speed alone, and results do not depend on history.
 #include "kernels/cuda/cuda_backend.cuh"
 
 #include <stdlib.h>
@@ -10,7 +13,10 @@
 namespace qvl
 {
 
-enum { ROW_STEP = 128, SLOTS = 4096 };
+enum { ROW_STEP = 128, SLOTS = 4096, PROPOSALS = 4, TIMED_RUNS = 2 };
+
+// Products below this many multiplications are not worth timing.
+static const double WORTH_TIMING = 4e9;
 
 struct gemm_key {
     int64_t rows, n, k, lda, ldb, ldc;
@@ -109,14 +115,17 @@ static cublasStatus_t describe(layouts *to, const gemm_shape &s, int64_t rows, c
     return rc;
 }
 
-static cublasStatus_t choose(cublasLtMatmulAlgo_t *out, cuda_state *state, layouts *of,
-                             int alignment)
+struct proposals {
+    cublasLtMatmulHeuristicResult_t result[PROPOSALS];
+    int n;
+};
+
+static cublasStatus_t propose(proposals *out, cuda_state *state, layouts *of, int alignment,
+                              int wanted)
 {
     cublasLtMatmulPreferenceOpaque_t preference;
-    cublasLtMatmulHeuristicResult_t result;
     const uint32_t bytes = (uint32_t)alignment;
     const size_t workspace = GEMM_WORKSPACE_BYTES;
-    int n_found = 0;
     cublasStatus_t rc = cublasLtMatmulPreferenceInit(&preference);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = cublasLtMatmulPreferenceSetAttribute(
@@ -128,20 +137,106 @@ static cublasStatus_t choose(cublasLtMatmulAlgo_t *out, cuda_state *state, layou
         rc = cublasLtMatmulPreferenceSetAttribute(&preference, alignments[i], &bytes, sizeof bytes);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = cublasLtMatmulAlgoGetHeuristic(state->blas, &of->op, &of->a, &of->b, &of->c, &of->c,
-                                            &preference, 1, &result, &n_found);
-    if (rc == CUBLAS_STATUS_SUCCESS && n_found < 1)
+                                            &preference, wanted, out->result, &out->n);
+    if (rc == CUBLAS_STATUS_SUCCESS && out->n < 1)
         rc = CUBLAS_STATUS_NOT_SUPPORTED;
-    if (rc == CUBLAS_STATUS_SUCCESS)
-        *out = result.algo;
     return rc;
+}
+
+struct operands {
+    const void *a, *b, *bias;
+    void *c;
+};
+
+static cublasStatus_t multiply(cuda_state *state, const gemm_shape &s, layouts *of,
+                               const operands &o, const cublasLtMatmulAlgo_t *algo)
+{
+    return cublasLtMatmul(state->blas, &of->op, &s.alpha, o.b, &of->a, o.a, &of->b, &s.beta, o.c,
+                          &of->c, o.c, &of->c, algo, state->gemm_workspace, GEMM_WORKSPACE_BYTES,
+                          state->streams[QVL_LANE_COMPUTE]);
+}
+
+// ---- timing -------------------------------------------------------------------------------------
+
+// Adds a hash of every word of C [m, n] and its place to *sum; integers, so order does not matter.
+// Rows are whole pieces of 8 (C of the products that are timed has such widths).
+static __global__ void checksum_kernel(unsigned long long *sum, const bf16 *c, int64_t m, int64_t n,
+                                       int64_t ldc)
+{
+    unsigned long long own = 0;
+    const int64_t per_row = n / 8;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < m * per_row;
+         i += (int64_t)gridDim.x * blockDim.x) {
+        const ulonglong2 x = *(const ulonglong2 *)(c + i / per_row * ldc + i % per_row * 8);
+        const unsigned long long place = 0x9E3779B97F4A7C15ull * (unsigned long long)(2 * i + 1);
+        own += (x.x ^ place) * 0xD6E8FEB86659FD93ull + (x.y ^ place >> 7) * 0xA0761D6478BD642Full;
+    }
+    for (int offset = 16; offset; offset /= 2)
+        own += __shfl_xor_sync(0xffffffffu, own, offset);
+    if (threadIdx.x % 32 == 0)
+        atomicAdd(sum, own);
+}
+
+// Milliseconds of the fastest of some runs, and the checksum of what was computed.
+static cudaError_t time_one(float *ms, unsigned long long *sum, cuda_state *state,
+                            const gemm_shape &s, layouts *of, const operands &o,
+                            const cublasLtMatmulAlgo_t *algo)
+{
+    cudaStream_t stream = state->streams[QVL_LANE_COMPUTE];
+    unsigned long long *device_sum = (unsigned long long *)state->partial_sums;
+    cudaError_t rc = cudaSuccess;
+    *ms = 1e30f;
+    for (int run = 0; run < TIMED_RUNS && rc == cudaSuccess; run++) {
+        float took = 0.0f;
+        rc = cudaEventRecord(state->timing[0], stream);
+        if (rc == cudaSuccess && multiply(state, s, of, o, algo) != CUBLAS_STATUS_SUCCESS)
+            return cudaErrorNotSupported;
+        if (rc == cudaSuccess)
+            rc = cudaEventRecord(state->timing[1], stream);
+        if (rc == cudaSuccess)
+            rc = cudaEventSynchronize(state->timing[1]);
+        if (rc == cudaSuccess)
+            rc = cudaEventElapsedTime(&took, state->timing[0], state->timing[1]);
+        *ms = took < *ms ? took : *ms;
+    }
+    if (rc == cudaSuccess)
+        rc = cudaMemsetAsync(device_sum, 0, sizeof *device_sum, stream);
+    if (rc != cudaSuccess)
+        return rc;
+    checksum_kernel<<<256, 256, 0, stream>>>(device_sum, (const bf16 *)o.c, s.m, s.n, s.ldc);
+    rc = cudaMemcpyAsync(sum, device_sum, sizeof *sum, cudaMemcpyDeviceToHost, stream);
+    return rc == cudaSuccess ? cudaStreamSynchronize(stream) : rc;
+}
+
+// Index of the fastest proposal that gives the first one's bits; C is left to be computed again.
+static int fastest(cuda_state *state, const gemm_shape &s, layouts *of, const operands &o,
+                   const proposals &from)
+{
+    unsigned long long first_sum = 0, sum = 0;
+    float best_ms = 0.0f, ms = 0.0f;
+    int best = 0;
+    if (time_one(&best_ms, &first_sum, state, s, of, o, &from.result[0].algo) != cudaSuccess)
+        return 0;
+    for (int i = 1; i < from.n; i++)
+        if (time_one(&ms, &sum, state, s, of, o, &from.result[i].algo) == cudaSuccess &&
+            sum == first_sum && ms < best_ms) {
+            best = i;
+            best_ms = ms;
+        }
+    cudaGetLastError(); // a proposal that cannot run is no fault
+    return best;
 }
 
 // The algorithm for this shape, from the cache or new.
 static cublasStatus_t algorithm(cublasLtMatmulAlgo_t **out, cuda_state *state, const gemm_shape &s,
-                                int alignment, const void *bias)
+                                int alignment, const operands &o)
 {
+    const bool is_timed = s.c_type == QVL_BF16 && s.beta == 0.0f && !s.transpose_a &&
+                          s.n % 8 == 0 && s.ldc % 8 == 0 && alignment == 16 &&
+                          (double)s.m * (double)s.n * (double)s.k >= WORTH_TIMING;
     gemm_key key;
     layouts of;
+    proposals found;
     memset(&key, 0, sizeof key);
     key.rows = divide_up(s.m, ROW_STEP) * ROW_STEP;
     key.n = s.n;
@@ -153,18 +248,21 @@ static cublasStatus_t algorithm(cublasLtMatmulAlgo_t **out, cuda_state *state, c
     key.transpose_b = s.transpose_b;
     key.type = s.type;
     key.c_type = s.c_type;
-    key.has_bias = bias != NULL;
+    key.has_bias = o.bias != NULL;
     key.is_added = s.beta != 0.0f;
     key.alignment = alignment;
     gemm_slot *slot = find_slot(state->gemms, &key);
     if (!slot->is_used) {
         // with transpose_a the rows of A are K, and lie s.lda apart: the real number is asked for
         const int64_t rows = s.transpose_a ? s.m : key.rows;
-        cublasStatus_t rc = describe(&of, s, rows, bias);
+        cublasStatus_t rc = describe(&of, s, rows, o.bias);
         if (rc == CUBLAS_STATUS_SUCCESS)
-            rc = choose(&slot->algo, state, &of, alignment);
+            rc = propose(&found, state, &of, alignment, is_timed ? PROPOSALS : 1);
+        if (rc == CUBLAS_STATUS_SUCCESS)
+            rc = describe(&of, s, s.m, o.bias);
         if (rc != CUBLAS_STATUS_SUCCESS)
             return rc;
+        slot->algo = found.result[is_timed ? fastest(state, s, &of, o, found) : 0].algo;
         slot->key = key;
         slot->is_used = true;
         state->gemms->n_used++;
@@ -179,17 +277,16 @@ qvl_status gemm(qvl_device *dev, const gemm_shape &s, const void *a, const void 
     cuda_state *state = state_of(dev);
     const int alignment = smaller(smaller(alignment_of(a), alignment_of(b)),
                                   smaller(alignment_of(c), bias ? alignment_of(bias) : 16));
+    const operands o = {a, b, bias, c};
     cublasLtMatmulAlgo_t *algo = NULL;
     layouts of;
     if (s.m == 0 || s.n == 0)
         return QVL_OK;
-    cublasStatus_t rc = algorithm(&algo, state, s, alignment, bias);
+    cublasStatus_t rc = algorithm(&algo, state, s, alignment, o);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = describe(&of, s, s.m, bias);
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = cublasLtMatmul(state->blas, &of.op, &s.alpha, b, &of.a, a, &of.b, &s.beta, c, &of.c, c,
-                            &of.c, algo, state->gemm_workspace, GEMM_WORKSPACE_BYTES,
-                            compute_of(dev));
+        rc = multiply(state, s, &of, o, algo);
     if (rc != CUBLAS_STATUS_SUCCESS)
         return qvl_fail(err, QVL_EDEVICE, "GPU: product [%lld, %lld] = [.., %lld]: cuBLASLt: %s",
                         (long long)s.m, (long long)s.n, (long long)s.k,

@@ -13,8 +13,13 @@ enum {
     U_COLUMNS = LORA_WARPS * PIECE_COLUMNS,
     MOST_SHARES = 16,
     LEAST_STEPS = 4,
-    BLOCKS_PER_SM = 4
+    MOST_BLOCKS_PER_SM = 4
 };
+
+__host__ __device__ constexpr int blocks_per_sm(int tiles)
+{
+    return tiles == 1 ? MOST_BLOCKS_PER_SM : 2;
+}
 
 struct u_params {
     tile_set set;
@@ -83,7 +88,8 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
 }
 
 template <int TILES, bool DROPS>
-static __global__ void __launch_bounds__(LORA_THREADS) lora_u_kernel(u_params p)
+static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
+    lora_u_kernel(u_params p)
 {
     enum { VALUES = TILES * PIECE_ROWS * TILE_RANK };
     __shared__ float parts[LORA_WARPS][VALUES];
@@ -134,22 +140,22 @@ template <int TILES> static cudaError_t launch_u(const u_params &p, cudaStream_t
     return cudaGetLastError();
 }
 
-// Blocks that share a strip of rows: enough to fill the GPU, each with some steps to do.
-static int shares_for(const qvl_device *dev, int64_t T, int64_t in)
+// Blocks that share a strip of rows: as many as run at once, each with some steps to do.
+static int shares_for(const qvl_device *dev, int64_t T, int64_t in, int tiles)
 {
     const int64_t strips = divide_up(T, PIECE_ROWS), steps = divide_up(in, U_COLUMNS);
-    const int64_t wanted = divide_up(BLOCKS_PER_SM * state_of(dev)->n_sms, strips);
+    const int64_t wanted = blocks_per_sm(tiles) * state_of(dev)->n_sms / strips;
     const int64_t most = steps / LEAST_STEPS < MOST_SHARES ? steps / LEAST_STEPS : MOST_SHARES;
     const int64_t shares = wanted < most ? wanted : most;
     return strips > LORA_COUNTERS || shares < 1 ? 1 : (int)shares;
 }
 
-// strips * shares stay below strips + BLOCKS_PER_SM n_sms.
+// strips * shares stay below strips + MOST_BLOCKS_PER_SM n_sms.
 size_t lora_forward_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
     const int64_t strips = divide_up(limits->tokens, PIECE_ROWS);
     const int64_t most = strips * MOST_SHARES,
-                  wanted = strips + BLOCKS_PER_SM * state_of(dev)->n_sms;
+                  wanted = strips + MOST_BLOCKS_PER_SM * state_of(dev)->n_sms;
     return (size_t)((most < wanted ? most : wanted) * MAX_TILES * PIECE_ROWS * TILE_RANK) *
                sizeof(float) +
            256;
@@ -164,7 +170,7 @@ qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *e
     size_t used = 0;
     void *memory = NULL;
     cudaError_t code = cudaSuccess;
-    p.n_shares = shares_for(dev, args->T, lin->in);
+    p.n_shares = shares_for(dev, args->T, lin->in, (int)most);
     const qvl_status rc = scratch(
         dev, &memory, &used,
         (size_t)(divide_up(args->T, PIECE_ROWS) * p.n_shares * most * PIECE_ROWS * TILE_RANK) *

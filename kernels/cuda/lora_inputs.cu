@@ -9,11 +9,18 @@
 // order.
 #include "kernels/cuda/lora_tiles.cuh"
 #include "kernels/cuda/swiglu_math.cuh"
+#include "kernels/cuda/tile.cuh"
 
 namespace qvl
 {
 
-enum { INPUT_SLAB = LORA_WARPS * PIECE_COLUMNS, BLOCKS_PER_SM = 2 };
+enum { INPUT_SLAB = LORA_WARPS * PIECE_COLUMNS, MOST_BLOCKS_PER_SM = 4 };
+
+// Blocks that a multiprocessor's registers are divided among.
+__host__ __device__ constexpr int blocks_per_sm(int tiles, bool is_swiglu)
+{
+    return is_swiglu ? (tiles == 1 ? 2 : 1) : tiles == 1 ? 4 : tiles <= 3 ? 2 : 1;
+}
 
 struct input_params {
     tile_set set;
@@ -151,10 +158,56 @@ static __device__ __forceinline__ void store_da(const input_params &p, const inp
         }
 }
 
+// ---- pieces ahead -------------------------------------------------------------------------------
+// While a strip of rows is worked on, the next two are on their way into shared memory. A lane
+// reads only what it copied itself, so nothing waits for other threads.
+
+enum { STAGES = 3 };
+
+template <int ARRAYS> struct ahead {
+    uint4 *slots; // [STAGES, ARRAYS, 2, LORA_THREADS]
+
+    __device__ __forceinline__ uint4 *slot(int stage, int array, int half) const
+    {
+        return slots + ((stage * ARRAYS + array) * 2 + half) * LORA_THREADS + threadIdx.x;
+    }
+    // Rows row, row + 8 of [last, in], this lane's columns; zeros where there are none.
+    __device__ __forceinline__ void fetch(int stage, int array, const bf16 *from, int64_t stride,
+                                          int64_t row, const input_place &at, int64_t in) const
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int64_t r = row + 8 * half;
+            const bool is_valid = r < at.last && at.col < in;
+            copy16_async(slot(stage, array, half), is_valid ? from + r * stride + at.col : from,
+                         is_valid);
+        }
+    }
+    __device__ __forceinline__ piece take(int stage, int array) const
+    {
+        piece p;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const uint4 raw = *slot(stage, array, half);
+            p.word[half][0] = raw.x;
+            p.word[half][1] = raw.y;
+            p.word[half][2] = raw.z;
+            p.word[half][3] = raw.w;
+        }
+        return p;
+    }
+};
+
+template <int ARRAYS> static constexpr size_t ahead_bytes()
+{
+    return (size_t)STAGES * ARRAYS * 2 * LORA_THREADS * sizeof(uint4);
+}
+
 // ---- x and dx -----------------------------------------------------------------------------------
 
 static __device__ __forceinline__ void add_to_rows(bf16 *dx, int64_t in, const input_place &at,
-                                                   int64_t row, const float sum[4][4], float scale)
+                                                   int64_t row, const piece &old,
+                                                   const float sum[4][4], float scale)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -162,35 +215,49 @@ static __device__ __forceinline__ void add_to_rows(bf16 *dx, int64_t in, const i
         if (r >= at.last || at.col >= in)
             continue;
         float v[8];
-        pack8<bf16>::load(v, dx + r * in + at.col);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            v[2 * j] += scale * sum[j][2 * half];
-            v[2 * j + 1] += scale * sum[j][2 * half + 1];
+            v[2 * j] = low_half(old.word[half][j]) + scale * sum[j][2 * half];
+            v[2 * j + 1] = high_half(old.word[half][j]) + scale * sum[j][2 * half + 1];
         }
         pack8<bf16>::store(dx + r * in + at.col, v);
     }
 }
 
 template <int TILES, bool DROPS, bool HAS_DX>
-static __global__ void __launch_bounds__(LORA_THREADS) lora_inputs_kernel(input_params p)
+static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, false))
+    lora_inputs_kernel(input_params p)
 {
+    extern __shared__ uint4 stages[];
+    const ahead<HAS_DX ? 2 : 1> in = {stages};
     const input_place at = find_input_place(p);
     const float scale = DROPS ? keep_scale(p.key.threshold) : 1.0f;
     uint32_t a[TILES][4];
     float da[TILES][2][4] = {};
+    auto fetch = [&](int64_t row, int stage) {
+        in.fetch(stage, 0, p.x, p.x_stride, row, at, p.in);
+        if (HAS_DX)
+            in.fetch(stage, 1, p.dx, p.in, row, at, p.in);
+        commit_async();
+    };
+    for (int stage = 0; stage < STAGES - 1; stage++)
+        fetch(at.row0 + at.g + stage * PIECE_ROWS, stage);
 #pragma unroll
     for (int i = 0; i < TILES; i++)
         if (HAS_DX)
             load_a(a[i], p.set.tile[i].a, p.in, at);
+    int stage = 0;
     for (int64_t row = at.row0 + at.g; row - at.g < at.last; row += PIECE_ROWS) {
-        piece x;
         float sum[4][4] = {};
-        load_piece(&x, p.x, p.x_stride, row, at.last, at.col, p.in);
+        fetch(row + (STAGES - 1) * PIECE_ROWS, (stage + STAGES - 1) % STAGES);
+        wait_async<STAGES - 1>();
+        const piece x = in.take(stage, 0);
         run_piece<TILES, DROPS, HAS_DX>(da, sum, x, a, p, at, row);
         if (HAS_DX)
-            add_to_rows(p.dx, p.in, at, row, sum, scale);
+            add_to_rows(p.dx, p.in, at, row, in.take(stage, 1), sum, scale);
+        stage = (stage + 1) % STAGES;
     }
+    wait_async<0>();
     store_da<TILES>(p, at, da, scale);
 }
 
@@ -236,25 +303,39 @@ static __device__ __forceinline__ void store_gate_up(const input_params &p, cons
 }
 
 template <int TILES, bool DROPS>
-static __global__ void __launch_bounds__(LORA_THREADS) lora_swiglu_kernel(input_params p)
+static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, true))
+    lora_swiglu_kernel(input_params p)
 {
+    extern __shared__ uint4 stages[];
+    const ahead<3> in = {stages};
     const input_place at = find_input_place(p);
     const float scale = DROPS ? keep_scale(p.key.threshold) : 1.0f;
     uint32_t a[TILES][4];
     float da[TILES][2][4] = {};
+    auto fetch = [&](int64_t row, int stage) {
+        in.fetch(stage, 0, p.gate_up, 2 * p.in, row, at, p.in);
+        in.fetch(stage, 1, p.gate_up + p.in, 2 * p.in, row, at, p.in);
+        in.fetch(stage, 2, p.dx, p.in, row, at, p.in);
+        commit_async();
+    };
+    for (int stage = 0; stage < STAGES - 1; stage++)
+        fetch(at.row0 + at.g + stage * PIECE_ROWS, stage);
 #pragma unroll
     for (int i = 0; i < TILES; i++)
         load_a(a[i], p.set.tile[i].a, p.in, at);
+    int stage = 0;
     for (int64_t row = at.row0 + at.g; row - at.g < at.last; row += PIECE_ROWS) {
-        piece gate, up, dh, h;
+        piece h;
         float sum[4][4] = {};
-        load_piece(&gate, p.gate_up, 2 * p.in, row, at.last, at.col, p.in);
-        load_piece(&up, p.gate_up + p.in, 2 * p.in, row, at.last, at.col, p.in);
-        load_piece(&dh, p.dx, p.in, row, at.last, at.col, p.in);
+        fetch(row + (STAGES - 1) * PIECE_ROWS, (stage + STAGES - 1) % STAGES);
+        wait_async<STAGES - 1>();
+        const piece gate = in.take(stage, 0), up = in.take(stage, 1);
         make_h(&h, gate, up);
         run_piece<TILES, DROPS, true>(da, sum, h, a, p, at, row);
-        store_gate_up(p, at, row, gate, up, dh, sum, scale);
+        store_gate_up(p, at, row, gate, up, in.take(stage, 2), sum, scale);
+        stage = (stage + 1) % STAGES;
     }
+    wait_async<0>();
     store_da<TILES>(p, at, da, scale);
 }
 
@@ -281,15 +362,33 @@ static __global__ void __launch_bounds__(LORA_THREADS)
     to.da[tile][r * in + column] += sum;
 }
 
-template <int TILES, bool DROPS>
-static void launch_pass(const input_params &p, dim3 grid, cudaStream_t stream)
+template <typename KERNEL>
+static cudaError_t launch_kernel(KERNEL *kernel, bool *is_set, size_t bytes, const input_params &p,
+                                 dim3 grid, cudaStream_t stream)
 {
+    if (!*is_set) {
+        const cudaError_t code =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+        if (code != cudaSuccess)
+            return code;
+        *is_set = true;
+    }
+    kernel<<<grid, LORA_THREADS, bytes, stream>>>(p);
+    return cudaGetLastError();
+}
+
+template <int TILES, bool DROPS>
+static cudaError_t launch_pass(const input_params &p, dim3 grid, cudaStream_t stream)
+{
+    static bool is_set[3]; // of the three kernels below
     if (p.gate_up)
-        lora_swiglu_kernel<TILES, DROPS><<<grid, LORA_THREADS, 0, stream>>>(p);
-    else if (p.dx)
-        lora_inputs_kernel<TILES, DROPS, true><<<grid, LORA_THREADS, 0, stream>>>(p);
-    else
-        lora_inputs_kernel<TILES, DROPS, false><<<grid, LORA_THREADS, 0, stream>>>(p);
+        return launch_kernel(lora_swiglu_kernel<TILES, DROPS>, &is_set[0], ahead_bytes<3>(), p,
+                             grid, stream);
+    if (p.dx)
+        return launch_kernel(lora_inputs_kernel<TILES, DROPS, true>, &is_set[1], ahead_bytes<2>(),
+                             p, grid, stream);
+    return launch_kernel(lora_inputs_kernel<TILES, DROPS, false>, &is_set[2], ahead_bytes<1>(), p,
+                         grid, stream);
 }
 
 template <int TILES>
@@ -298,10 +397,10 @@ static cudaError_t launch_inputs(const input_params &p, const input_targets &to,
 {
     const int n_chunks = (int)divide_up(p.T, p.chunk_rows);
     const dim3 grid((unsigned)divide_up(p.in, INPUT_SLAB), (unsigned)n_chunks);
-    if (p.key.threshold)
-        launch_pass<TILES, true>(p, grid, stream);
-    else
-        launch_pass<TILES, false>(p, grid, stream);
+    const cudaError_t code = p.key.threshold ? launch_pass<TILES, true>(p, grid, stream)
+                                             : launch_pass<TILES, false>(p, grid, stream);
+    if (code != cudaSuccess)
+        return code;
     lora_inputs_sum_kernel<<<(unsigned)divide_up(TILES * TILE_RANK * p.in, LORA_THREADS),
                              LORA_THREADS, 0, stream>>>(to, p.da_parts, n_chunks, TILES, p.in);
     return cudaGetLastError();
@@ -322,7 +421,7 @@ static input_targets targets_of(const qvl_linear *lin, int64_t first, int n)
 size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
     return parts_bound(limits->tokens, limits->in_max, INPUT_SLAB,
-                       BLOCKS_PER_SM * state_of(dev)->n_sms, limits->tokens + PIECE_ROWS) *
+                       MOST_BLOCKS_PER_SM * state_of(dev)->n_sms, limits->tokens + PIECE_ROWS) *
                MAX_TILES * TILE_RANK * sizeof(float) +
            256;
 }
@@ -334,8 +433,9 @@ static qvl_status prepare(input_params *p, qvl_device *dev, const qvl_linear *li
     const int64_t n_tiles = lin->n_adapters * tiles_of(lin);
     const int64_t most = n_tiles < MAX_TILES ? n_tiles : MAX_TILES;
     void *memory = NULL;
-    p->chunk_rows = (int)chunk_rows_for(T, divide_up(lin->in, INPUT_SLAB),
-                                        BLOCKS_PER_SM * state_of(dev)->n_sms, T + PIECE_ROWS);
+    p->chunk_rows = (int)chunk_rows_for(
+        T, divide_up(lin->in, INPUT_SLAB),
+        blocks_per_sm((int)most, p->gate_up != NULL) * state_of(dev)->n_sms, T + PIECE_ROWS);
     p->T = T;
     p->in = lin->in;
     p->du_stride = tail_used(lin);
@@ -392,12 +492,12 @@ qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *ar
                                 size_t used, qvl_err *err)
 {
     input_params p = {};
+    p.gate_up = (const bf16 *)args->gate_up;
     const qvl_status rc = prepare(&p, dev, args->linear, args->T, args->dropout, used, err);
     if (rc != QVL_OK)
         return rc;
     p.du = du;
     p.dx = (bf16 *)args->dh;
-    p.gate_up = (const bf16 *)args->gate_up;
     p.dgate_up = (bf16 *)args->dgate_up;
     return check(launch_tiles(&p, args->linear, 0, compute_of(dev)), "mlp backward", err);
 }

@@ -144,23 +144,33 @@ static inline mask_key key_of(const qvl_dropout *dropout)
     return key;
 }
 
-// Rows of a block so that there are about blocks_per_sm blocks for each multiprocessor.
-static inline int64_t chunk_rows_for(int64_t T, int64_t n_blocks_wide, int64_t blocks_wanted,
-                                     int64_t most)
+// Starting and ending a block takes about as long as a strip of rows.
+enum { LEAST_ROWS = 4 * PIECE_ROWS, OVERHEAD_ROWS = PIECE_ROWS, MOST_WAVES = 4 };
+
+// Rows of a block. slots blocks run at once, and a wave of them takes as long as its rows: of the
+// divisions into at most MOST_WAVES waves the one that ends first.
+static inline int64_t chunk_rows_for(int64_t T, int64_t n_blocks_wide, int64_t slots, int64_t most)
 {
-    const int64_t chunks = divide_up(blocks_wanted, n_blocks_wide);
-    int64_t rows = divide_up(divide_up(T, chunks), PIECE_ROWS) * PIECE_ROWS;
-    rows = rows < 4 * PIECE_ROWS ? 4 * PIECE_ROWS : rows;
-    return rows < most ? rows : most;
+    int64_t best_rows = most, best_time = INT64_MAX;
+    for (int64_t chunks = 1; chunks <= divide_up(T, LEAST_ROWS); chunks++) {
+        const int64_t rows = divide_up(divide_up(T, chunks), PIECE_ROWS) * PIECE_ROWS;
+        const int64_t waves = divide_up(n_blocks_wide * divide_up(T, rows), slots);
+        const int64_t time = waves * (rows + OVERHEAD_ROWS);
+        if (rows > most || time >= best_time || (waves > MOST_WAVES && best_rows < most))
+            continue;
+        best_rows = rows;
+        best_time = time;
+    }
+    return best_rows;
 }
 
 // Chunks times columns, at most, for the above with slabs of these columns.
-static inline size_t parts_bound(int64_t T, int64_t columns, int64_t slab, int64_t blocks_wanted,
+static inline size_t parts_bound(int64_t T, int64_t columns, int64_t slab, int64_t slots,
                                  int64_t most_rows)
 {
-    const int64_t by_blocks = blocks_wanted * slab + columns;
+    const int64_t by_blocks = (MOST_WAVES * slots + slots) * slab + columns;
     const int64_t by_rows = divide_up(T, most_rows) * columns;
-    const int64_t by_least = divide_up(T, 4 * PIECE_ROWS) * columns;
+    const int64_t by_least = divide_up(T, LEAST_ROWS) * columns;
     const int64_t wanted = by_blocks > by_rows ? by_blocks : by_rows;
     return (size_t)(wanted < by_least ? wanted : by_least);
 }

@@ -23,6 +23,8 @@ qvl_status qvl_cuda_alloc(qvl_device *dev, void **out, size_t bytes, qvl_mem kin
         return qvl_fail(err, QVL_EDEVICE, "out of %s memory: %zu bytes for %s",
                         kind == QVL_MEM_DEVICE ? "GPU" : "pinned host", asked, what);
     }
+    if (code == cudaSuccess && kind == QVL_MEM_DEVICE && getenv("QVL_POISON"))
+        return check(cudaMemset(*out, 0xff, asked), what, err); // NaN in both types
     return check(code, what, err);
 }
 

@@ -1,5 +1,7 @@
 #include "src/base/clock.h"
 
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -8,6 +10,14 @@ double qvl_clock_s(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void qvl_clock_sleep_s(double seconds)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds,
+                            .tv_nsec = (long)(1e9 * (seconds - floor(seconds)))};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        ;
 }
 
 const char *qvl_format_duration(char buffer[48], double seconds)

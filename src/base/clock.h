@@ -9,6 +9,8 @@ extern "C" {
 /* Seconds of a clock that never goes back. */
 double qvl_clock_s(void);
 
+void qvl_clock_sleep_s(double seconds);
+
 /* "H:MM:SS" from whole seconds, as Python prints a timedelta ("1 day, 2:03:04" past a day). */
 const char *qvl_format_duration(char buffer[48], double seconds);
 

@@ -45,6 +45,11 @@ void *qvl_plan_at(const qvl_plan *plan, void *base, int slot)
     return (char *)base + plan->slots[slot].offset;
 }
 
+size_t qvl_plan_guard_bytes(void)
+{
+    return GUARD_BYTES;
+}
+
 void qvl_plan_set_guards(const qvl_plan *plan, void *base)
 {
     for (size_t i = 0; GUARD_BYTES && i < plan->n_slots; i++)

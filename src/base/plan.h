@@ -48,6 +48,9 @@ qvl_status qvl_plan_add(qvl_plan *plan, int *out_slot, const char *name, int64_t
 /* Pointer of a slot in the allocation at base (which has plan->total_bytes). */
 void *qvl_plan_at(const qvl_plan *plan, void *base, int slot);
 
+/* Bytes of the guard behind every slot; 0 without QVL_ARENA_GUARDS. */
+size_t qvl_plan_guard_bytes(void);
+
 /* Fills the guards of host memory, and checks them: QVL_EINTERNAL names the slot that was overrun.
  * Both do nothing without QVL_ARENA_GUARDS. */
 void qvl_plan_set_guards(const qvl_plan *plan, void *base);

@@ -24,6 +24,6 @@ static const char SUMMARY[] =
 int main(int argc, char **argv)
 {
     static const qvl_program PROGRAM = {
-        .name = "qvl_sft", .summary = SUMMARY, .has_check = true, .run = qvl_train};
+        .name = "qvl_sft", .summary = SUMMARY, .flag = "--check", .run = qvl_train};
     return qvl_program_main(&PROGRAM, argc, argv);
 }

@@ -24,7 +24,7 @@ typedef struct arguments {
     const char *config;
     const char **overrides;
     int n_overrides;
-    bool is_check;
+    bool has_flag;
 } arguments;
 
 static int print_text(qvl_status (*format)(qvl_text *, qvl_err *), const char *before)
@@ -60,8 +60,8 @@ static qvl_status parse_arguments(const qvl_program *program, arguments *out, in
 {
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
-        if (program->has_check && strcmp(word, "--check") == 0)
-            out->is_check = true;
+        if (program->flag && strcmp(word, program->flag) == 0)
+            out->has_flag = true;
         else if (word[0] == '-' && word[1])
             return qvl_fail(err, QVL_EUSAGE, "unknown option %s; see %s --help", word,
                             program->name);
@@ -126,7 +126,7 @@ int qvl_program_main(const qvl_program *program, int argc, char **argv)
     QVL_TRY(qvl_world_agree(world, rc, &err));
     QVL_TRY(qvl_world_compare(world, "version of qvl", QVL_VERSION " " QVL_GIT_REVISION, &err));
     QVL_TRY(read_config(&config, &args, world, &err));
-    rc = program->run(config, args.is_check, world, &log, &err);
+    rc = program->run(config, args.has_flag, world, &log, &err);
 out:
     if (rc != QVL_OK) {
         /* A failure that the ranks did not agree on leaves them in different places. */

@@ -16,9 +16,9 @@ extern "C" {
 typedef struct qvl_program {
     const char *name;    /* "qvl_sft" */
     const char *summary; /* the text of --help before the keys */
-    bool has_check;      /* --check is an option */
+    const char *flag;    /* an option of its own, "--check"; NULL: none */
     /* The work, on all ranks. */
-    qvl_status (*run)(const qvl_config *config, bool is_check, qvl_world *world, qvl_log *log,
+    qvl_status (*run)(const qvl_config *config, bool has_flag, qvl_world *world, qvl_log *log,
                       qvl_err *err);
 } qvl_program;
 

@@ -42,6 +42,32 @@ void qvl_progress_draw(const qvl_progress *progress, int64_t step, double loss, 
                  qvl_format_duration(left, left_s));
 }
 
+qvl_status qvl_timer_mark(qvl_timer *timer, qvl_device *dev, qvl_phase phase, qvl_err *err)
+{
+    if (timer->n_marks ==
+        QVL_MARKS) /* a step of very many packs: its last ones are not told apart */
+        timer->n_marks--;
+    timer->phases[timer->n_marks] = phase;
+    return dev->ops->mark(dev, timer->n_marks++, err);
+}
+
+qvl_status qvl_timer_collect(qvl_timer *timer, qvl_device *dev, qvl_err *err)
+{
+    const double now = qvl_clock_s();
+    double device_s = 0.0, ms = 0.0;
+    qvl_status rc = QVL_OK;
+    for (int i = 1; i < timer->n_marks; i++) {
+        QVL_TRY(dev->ops->between(dev, &ms, i - 1, i, err));
+        timer->seconds[timer->phases[i]] += 1e-3 * ms;
+        device_s += 1e-3 * ms;
+    }
+    timer->seconds[QVL_PHASE_OTHER] += now - timer->mark_s - device_s;
+    timer->mark_s = now;
+out:
+    timer->n_marks = 0;
+    return rc;
+}
+
 void qvl_timer_print(const qvl_timer *timer, const qvl_progress *progress, int64_t step,
                      qvl_log *log)
 {

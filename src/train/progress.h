@@ -4,13 +4,15 @@
 
 #include <stdint.h>
 
+#include "kernels/ops.h"
 #include "src/base/log.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* What the wall time of the whole process is divided into. */
+/* What the wall time of the whole process is divided into. Those from SAMPLES to OPTIMISER are
+ * times of the device. */
 typedef enum qvl_phase {
     QVL_PHASE_DATA_PREPARATION,
     QVL_PHASE_MODEL_LOADING,
@@ -31,11 +33,19 @@ typedef enum qvl_phase {
 typedef struct qvl_timer {
     double seconds[QVL_N_PHASES];
     double mark_s, started_s;
+    /* marks of the step in work, and the phase that ends with each */
+    int n_marks;
+    qvl_phase phases[QVL_MARKS];
 } qvl_timer;
 
 void qvl_timer_start(qvl_timer *timer);
 /* The time since the last call belongs to phase. */
 void qvl_timer_lap(qvl_timer *timer, qvl_phase phase);
+
+/* What the device does between the last call and this one belongs to phase. Collected once the
+ * device was waited for; host time in between that the device did not fill goes to OTHER. */
+qvl_status qvl_timer_mark(qvl_timer *timer, qvl_device *dev, qvl_phase phase, qvl_err *err);
+qvl_status qvl_timer_collect(qvl_timer *timer, qvl_device *dev, qvl_err *err);
 
 typedef struct qvl_progress {
     int64_t first_step, total_steps;

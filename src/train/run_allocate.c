@@ -4,6 +4,7 @@
 
 #include "src/base/memory.h"
 #include "src/model/lora_files.h"
+#include "src/train/guards.h"
 #include "src/train/run.h"
 
 /* Sets an arena of the plan's size up, with its guards. */
@@ -12,9 +13,7 @@ static qvl_status allocate(qvl_run *run, void **out, const qvl_plan *slots, cons
 {
     const qvl_status rc =
         run->dev->ops->alloc(run->dev, out, slots->total_bytes, QVL_MEM_DEVICE, what, err);
-    if (rc == QVL_OK && strcmp(run->dev->ops->name, "cpu") == 0)
-        qvl_plan_set_guards(slots, *out);
-    return rc;
+    return rc == QVL_OK ? qvl_guards_set(slots, run->dev, *out, err) : rc;
 }
 
 static qvl_status allocate_workspace(qvl_run *run, qvl_err *err)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/base/dropout_mask.h"
+#include "src/train/guards.h"
 #include "src/train/run.h"
 
 qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number, float weight,
@@ -75,6 +76,11 @@ out:
     return rc;
 }
 
+static qvl_status mark(qvl_run *run, qvl_phase phase, qvl_err *err)
+{
+    return qvl_timer_mark(&run->timer, run->dev, phase, err);
+}
+
 /* ---- packs -------------------------------------------------------------------------------------
  */
 
@@ -91,13 +97,13 @@ static qvl_status run_pack(qvl_run *run, int64_t k, bool is_last, int64_t *rows,
     if (pack->T == 0)
         return QVL_OK;
     qvl_pack_finish(pack);
-    qvl_timer_lap(&run->timer, QVL_PHASE_SAMPLES);
+    QVL_TRY(mark(run, QVL_PHASE_SAMPLES, err));
     QVL_TRY(qvl_decoder_forward(run->decoder, pack, drop_prob > 0 ? &dropout : NULL, err));
-    qvl_timer_lap(&run->timer, QVL_PHASE_FORWARD);
+    QVL_TRY(mark(run, QVL_PHASE_FORWARD, err));
     QVL_TRY(qvl_decoder_loss(run->decoder, run->row_loss + *rows, true, err));
-    qvl_timer_lap(&run->timer, QVL_PHASE_LOSS);
+    QVL_TRY(mark(run, QVL_PHASE_LOSS, err));
     QVL_TRY(qvl_decoder_backward(run->decoder, is_last && run->exchange ? &watch : NULL, err));
-    qvl_timer_lap(&run->timer, QVL_PHASE_BACKWARD);
+    QVL_TRY(mark(run, QVL_PHASE_BACKWARD, err));
     memcpy(run->row_weights + *rows, pack->weights, (size_t)pack->n_rows * sizeof *pack->weights);
     *rows += pack->n_rows;
     qvl_pack_clear(pack);
@@ -183,14 +189,19 @@ out:
     return rc;
 }
 
-/* Guards of host arenas; nothing in builds without them. */
 static qvl_status check_guards(qvl_run *run, qvl_err *err)
 {
-    qvl_status rc = QVL_OK;
-    if (strcmp(run->dev->ops->name, "cpu") != 0)
-        return QVL_OK;
-    rc = qvl_plan_check_guards(&run->activation_slots, run->activations, err);
-    return rc == QVL_OK ? qvl_plan_check_guards(&run->state_slots, run->state_memory, err) : rc;
+    const qvl_status rc = qvl_guards_check(&run->activation_slots, run->dev, run->activations, err);
+    return rc == QVL_OK ? qvl_guards_check(&run->state_slots, run->dev, run->state_memory, err)
+                        : rc;
+}
+
+/* A fault of a device says in which step it surfaced. */
+static void name_step(int64_t step, qvl_err *err)
+{
+    const qvl_err fault = *err;
+    if (strncmp(fault.text, "step ", 5) != 0)
+        qvl_fail(err, fault.status, "step %" PRId64 ": %s", step, fault.text);
 }
 
 qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *err)
@@ -208,26 +219,28 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     for (int r = 0; r < run->step_plan->n_ranks; r++)
         out->tokens += run->step_plan->load[r];
     run->summed_to = (int)run->model.dims.text.L;
-    rc = run_samples(run, &step, k, &rows, err);
+    qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
+    rc = mark(run, QVL_PHASE_OTHER, err);
+    if (rc == QVL_OK)
+        rc = run_samples(run, &step, k, &rows, err);
     if (rc == QVL_OK)
         rc = check_guards(run, err);
-    qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
-    qvl_timer_lap(&run->timer, QVL_PHASE_WAITING);
+    QVL_TRY(mark(run, QVL_PHASE_WAITING, err));
     if (run->exchange)
-        rc = finish_sums(run, err);
+        QVL_TRY(finish_sums(run, err));
     else
         QVL_TRY(
             qvl_world_sum_f32(run->world, run->buffers.grad, qvl_lora_parameters(run->lora), err));
-    qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
-    if (rc == QVL_OK)
-        rc = update(run, k, out->rate, err);
-    if (rc == QVL_OK)
-        rc = read_results(run, rows, &out->loss, &out->grad_norm, err);
-    qvl_timer_lap(&run->timer, QVL_PHASE_OPTIMISER);
-    QVL_TRY(rc);
+    QVL_TRY(mark(run, QVL_PHASE_EXCHANGE, err));
+    QVL_TRY(update(run, k, out->rate, err));
+    QVL_TRY(mark(run, QVL_PHASE_OPTIMISER, err));
+    QVL_TRY(read_results(run, rows, &out->loss, &out->grad_norm, err));
+    QVL_TRY(qvl_timer_collect(&run->timer, run->dev, err));
     QVL_TRY(qvl_world_sum_f64(run->world, &out->loss, 1, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
 out:
+    if (rc == QVL_EDEVICE)
+        name_step(k + 1, err);
     return rc;
 }
