@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Samples that fill cutoff_len 2048, some with an image of 1003520 pixels (1120 x 896).   make_long_data.py OUT_DIR"""
+"""32 samples that fill cutoff_len TOKENS, some with an image of 1003520 pixels (1120 x 896).
+
+    make_long_data.py OUT_DIR [TOKENS]      (default 2048)
+"""
 import json, os, random, struct, sys, zlib
 
 
@@ -11,7 +14,7 @@ def png(path, width, height):
                 + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
 
 
-def main(out):
+def main(out, tokens=2048):
     os.makedirs(out, exist_ok=True)
     png(f"{out}/large.png", 1120, 896)
     draw = random.Random(1)
@@ -21,7 +24,7 @@ def main(out):
     for i in range(32):
         has_image = i % 4 == 0
         messages = [{"role": "user", "content": ("<image>" if has_image else "") + text(300)},
-                    {"role": "assistant", "content": text(350 if has_image else 1500)}]
+                    {"role": "assistant", "content": text(tokens - 1700 if has_image else tokens)}]
         records.append({"messages": messages, "images": ["large.png"] if has_image else []})
     with open(f"{out}/long.json", "w") as f:
         json.dump(records, f)
@@ -31,6 +34,6 @@ def main(out):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -12,7 +12,7 @@ static const double HOST_USABLE = 0.9;
 static const uint64_t GPU_RESERVE = (uint64_t)400 << 20;
 
 /* With recomputation asked for, packs and chunks of logits are small: memory is what counts. */
-enum { LEAN_PACK_TOKENS = 2048, LEAN_HEAD_ROWS = 128 };
+enum { LEAN_PACK_TOKENS = 2048, LEAN_HEAD_ROWS = 256 };
 
 static bool is_host(const qvl_device *dev)
 {
