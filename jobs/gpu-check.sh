@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one command on a machine with one; a short table last.
 #
-#   jobs/gpu-check.sh [PART ...]      parts: kernels fixtures repeat poison lost_rank broken_gpu sanitize
+#   jobs/gpu-check.sh [PART ...]      parts: kernels fixtures repeat poison placement lost_rank broken_gpu sanitize
 #                                            memory load truth repeat7b speed job 3b peers    (default: all)
-# The first seven need nothing but the build. The others use a Qwen2.5-VL of random weights, and need
+# The first eight need nothing but the build. The others use a Qwen2.5-VL of random weights, and need
 #   QVL_TOKENIZER   tokenizer.json of Qwen2.5-VL          QVL_DATA   LLaMA-Factory's data directory
 #   python3 with torch, transformers, peft and h5py       disk for 25 GB under QVL_SCRATCH (default /tmp/qvl-gpu)
 # QVL_PEERS, a directory with gemm_floor.py and hf_peft.py, is timed in the same run. QVL_BIN and QVL_TESTS name the
@@ -17,7 +17,7 @@ fi
 BIN=${QVL_BIN:-$PWD/build/release/bin}
 TESTS=${QVL_TESTS:-$PWD/build/release/tests}
 export QVL_REQUIRE_GPU=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-PARTS=${*:-kernels fixtures repeat poison lost_rank broken_gpu sanitize memory load truth repeat7b speed job 3b peers}
+PARTS=${*:-kernels fixtures repeat poison placement lost_rank broken_gpu sanitize memory load truth repeat7b speed job 3b peers}
 mkdir -p "$SCRATCH"
 TABLE=$SCRATCH/table.txt
 : > "$TABLE"
@@ -90,6 +90,10 @@ memory() {
     local apart; apart=$(grep -oE '\([+-][0-9.]+ %\)' "$SCRATCH/run.log" | tr -d '()%+ -')
     row "$(awk -v a="$apart" 'BEGIN { print (a != "" && a <= 2) ? "ok" : "FAILED" }')" "no recomputation: $(grep -o 'GPU memory: .*' "$SCRATCH/run.log"); GPU peak $PEAK_MIB MiB"
   else row FAILED "published config, nothing recomputed"; fi
+  # more than any GPU has: refused before anything is allocated, with the number that is missing
+  sft output_dir="$SCRATCH/mem4" gradient_checkpointing=false gradient_accumulation_steps=1096 max_steps=1 pack_tokens=1048576 > "$SCRATCH/run.log" 2>&1
+  local code=$?
+  row "$([ $code = 69 ] && grep -q 'missing' "$SCRATCH/run.log" && echo ok || echo FAILED)" "too small a GPU: exit $code, $(grep -o 'not enough memory.*missing' "$SCRATCH/run.log" | tail -n 1)"
   python3 jobs/gpu/make_long_data.py "$SCRATCH/long" > /dev/null || { row FAILED "data of 2048-token samples"; return; }
   local how
   for how in true false auto; do
@@ -181,7 +185,7 @@ peers() {
 }
 
 wants kernels && kernels
-for name in fixtures repeat poison lost_rank broken_gpu; do wants $name && script $name; done
+for name in fixtures repeat poison placement lost_rank broken_gpu; do wants $name && script $name; done
 if wants sanitize; then for tool in memcheck racecheck initcheck; do script sanitizers $tool; done; fi
 big=0
 for name in memory load truth repeat7b speed job 3b peers; do wants $name && big=1; done

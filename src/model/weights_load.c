@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/model/weights_internal.h"
 
@@ -264,6 +265,23 @@ out:
     return rc;
 }
 
+/* Every byte is read once by one rank of the job. */
+static void report(const loading *l, double seconds)
+{
+    const qvl_weights *w = l->weights;
+    const int n_ranks = qvl_world_size(l->source->world);
+    uint64_t bytes = 0;
+    char text[32];
+    for (size_t i = 0; i < w->n_items; i++)
+        bytes += qvl_weight_files_find(l->source->files, w->items[i].name, NULL)->n_bytes;
+    qvl_log_line(l->source->log, "loaded the %s: %s read once%s, %.2f s", l->half,
+                 qvl_format_bytes(text, bytes),
+                 n_ranks == 1          ? ""
+                 : l->source->exchange ? ", shared out between ranks and broadcast"
+                                       : ", broadcast",
+                 seconds);
+}
+
 qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_weight_source *source,
                             qvl_err *err)
 {
@@ -271,6 +289,7 @@ qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_wei
                  .source = source,
                  .half = weights->half == QVL_WEIGHTS_TEXT ? "language model" : "vision tower"};
     qvl_status rc = QVL_OK;
+    const double start_s = qvl_clock_s();
     weights->dev = dev;
     QVL_TRY(qvl_world_agree(source->world, allocate(weights, l.half, err), err));
     bind(weights);
@@ -282,6 +301,8 @@ qvl_status qvl_weights_load(qvl_weights *weights, qvl_device *dev, const qvl_wei
         rc = load_in_pieces(&l, err);
     else
         rc = load_and_receive(&l, err);
+    if (rc == QVL_OK)
+        report(&l, qvl_clock_s() - start_s);
 out:
     free(l.pieces);
     free(l.owners);
