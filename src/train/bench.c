@@ -12,7 +12,10 @@
 #include "src/train/run.h"
 
 /* Steps before anything is measured: algorithms are chosen, clocks settle. */
-enum { WARM_STEPS = 5, ROUND_STEPS = 4, MOST_ROUNDS = 10, TIMED_STEPS = 4 };
+enum { WARM_STEPS = 4, ROUND_STEPS = 4, MOST_ROUNDS = 10, TIMED_STEPS = 4 };
+
+/* Rounds end when this long was measured: steps may take seconds. */
+static const double MOST_SECONDS = 8.0;
 
 typedef struct ceilings {
     int64_t size; /* of the square product */
@@ -179,8 +182,16 @@ static qvl_status measure(qvl_run *run, measured *m, qvl_err *err)
         QVL_TRY(run_step(run, &result, err));
         QVL_TRY(run_products(run, own_tokens(run), &ms, err));
     }
-    for (int r = 0; r < MOST_ROUNDS && (r == 0 || m->n + WARM_STEPS < steps); r++)
+    const double start = qvl_clock_s();
+    for (int r = 0; r < MOST_ROUNDS; r++) {
+        /* every rank takes rank 0's decision */
+        int64_t is_over =
+            r > 0 && (m->n + WARM_STEPS >= steps || qvl_clock_s() - start > MOST_SECONDS);
+        QVL_TRY(qvl_world_broadcast(run->world, &is_over, sizeof is_over, 0, err));
+        if (is_over)
+            break;
         QVL_TRY(run_round(run, m, err));
+    }
     QVL_TRY(measure_rested(run, m, err));
     for (int i = 0; i < TIMED_STEPS; i++, run->state.step++) {
         QVL_TRY(run_step(run, &result, err));
