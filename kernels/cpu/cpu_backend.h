@@ -12,12 +12,13 @@
 extern "C" {
 #endif
 
-/* Inner loops get a version for each vector width. Not under sanitizers: their run time is not
- * ready when the loader picks the version. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+/* Inner loops get a version for each vector width, picked by what the processor can do, whoever
+ * made it (the names of processors, all that older compilers know here, are Intel's). Not under
+ * sanitizers: their run time is not ready when the loader picks the version. */
+#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) &&           \
     !defined(__SANITIZE_ADDRESS__) && !defined(QVL_NO_SIMD_CLONES)
 #define QVL_SIMD_CLONES                                                                            \
-    __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+    __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define QVL_SIMD_CLONES
 #endif
@@ -58,12 +59,15 @@ static inline int64_t qvl_or_dense(int64_t stride, int64_t width)
     return stride ? stride : width;
 }
 
-/* Rows of x [T, in] with the module's mask applied: out [T, in]. */
-void qvl_cpu_dropout_rows(const qvl_device *dev, float *out, const float *x, int64_t x_stride,
-                          int64_t T, int64_t in, uint32_t module, const qvl_dropout *dropout);
+/* The module's mask: keep [T, in], 1 where an element stays, 0 where it goes. */
+void qvl_cpu_dropout_mask(const qvl_device *dev, uint8_t *keep, int64_t T, int64_t in,
+                          uint32_t module, const qvl_dropout *dropout);
+/* Rows of x [T, in] with the mask applied: out [T, in]. */
+void qvl_cpu_mask_rows(const qvl_device *dev, float *out, const float *x, int64_t x_stride,
+                       const uint8_t *keep, int64_t T, int64_t in, const qvl_dropout *dropout);
 /* dst += mask(src), the backward of the above. */
-void qvl_cpu_dropout_rows_add(const qvl_device *dev, float *dst, const float *src, int64_t T,
-                              int64_t in, uint32_t module, const qvl_dropout *dropout);
+void qvl_cpu_mask_rows_add(const qvl_device *dev, float *dst, const float *src, const uint8_t *keep,
+                           int64_t T, int64_t in, const qvl_dropout *dropout);
 
 qvl_status qvl_cpu_embed(qvl_device *, const qvl_embed_args *, qvl_err *);
 qvl_status qvl_cpu_move_rows(qvl_device *, const qvl_move_rows_args *, qvl_err *);

@@ -10,12 +10,39 @@
 
 #include <string.h>
 
+/* Room for n bytes, and for where it starts. */
+static int64_t mask_floats(int64_t n)
+{
+    return n / 4 + 64;
+}
+
 int64_t qvl_cpu_linear_scratch(const qvl_workspace_limits *limits)
 {
     if (limits->rank == 0)
         return 0;
     const int64_t masked = limits->dropout ? limits->tokens * limits->in_max : 0;
-    return masked + limits->tokens * limits->rank + 256;
+    return masked + mask_floats(masked) + limits->tokens * limits->rank + 256;
+}
+
+/* What dropout needs: masked rows, and the mask, made once for all uses. */
+typedef struct masking {
+    float *rows;   /* [T, in], NULL: no dropout */
+    uint8_t *keep; /* [T, in] */
+} masking;
+
+static qvl_status prepare_mask(masking *out, qvl_device *dev, size_t *used, int64_t n,
+                               const qvl_dropout *dropout, qvl_err *err)
+{
+    float *keep = NULL;
+    qvl_status rc = QVL_OK;
+    *out = (masking){NULL, NULL};
+    if (!dropout)
+        return QVL_OK;
+    QVL_TRY(qvl_cpu_scratch(dev, &out->rows, used, n, err));
+    QVL_TRY(qvl_cpu_scratch(dev, &keep, used, mask_floats(n), err));
+    out->keep = (uint8_t *)keep;
+out:
+    return rc;
 }
 
 static void set_bias(const qvl_device *dev, float *y, const float *bias, int64_t T, int64_t out)
@@ -50,7 +77,8 @@ qvl_status qvl_cpu_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err 
     const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
     const int64_t x_stride = qvl_or_dense(args->x_stride, lin->in);
     const float *x = args->x;
-    float *y = args->y, *own_u = NULL, *masked = NULL;
+    float *y = args->y, *own_u = NULL;
+    masking mask;
     size_t used = 0;
     qvl_status rc = QVL_OK;
 
@@ -58,22 +86,23 @@ qvl_status qvl_cpu_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err 
         base_product(dev, args);
     if (lin->n_adapters && !args->u)
         QVL_TRY(qvl_cpu_scratch(dev, &own_u, &used, T * lin->rank, err));
-    if (lin->n_adapters && args->dropout)
-        QVL_TRY(qvl_cpu_scratch(dev, &masked, &used, T * lin->in, err));
+    QVL_TRY(
+        prepare_mask(&mask, dev, &used, T * lin->in, lin->n_adapters ? args->dropout : NULL, err));
     for (int i = 0; i < lin->n_adapters; i++) {
         const qvl_adapter *adapter = &lin->adapters[i];
         float *u = args->u ? args->u + i * lin->rank : own_u;
         const int64_t u_stride = args->u ? u_width : lin->rank;
-        if (masked)
-            qvl_cpu_dropout_rows(dev, masked, x, x_stride, T, lin->in, adapter->module,
-                                 args->dropout);
+        if (mask.rows) {
+            qvl_cpu_dropout_mask(dev, mask.keep, T, lin->in, adapter->module, args->dropout);
+            qvl_cpu_mask_rows(dev, mask.rows, x, x_stride, mask.keep, T, lin->in, args->dropout);
+        }
         qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
                                               .m = T,
                                               .n = lin->rank,
                                               .k = lin->in,
                                               .alpha = 1.0f,
-                                              .a = masked ? masked : x,
-                                              .lda = masked ? lin->in : x_stride,
+                                              .a = mask.rows ? mask.rows : x,
+                                              .lda = mask.rows ? lin->in : x_stride,
                                               .b = adapter->a,
                                               .ldb = lin->in,
                                               .c = u,
@@ -96,10 +125,11 @@ out:
     return rc;
 }
 
-/* Parts of one adapter in backward; du [T, R] and masked [T, in] (with dropout) are scratch. */
+/* Parts of one adapter in backward; du [T, R] and what is in mask are scratch. */
 static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *args, int i,
-                             float *du, float *masked)
+                             float *du, const masking *mask)
 {
+    float *masked = mask->rows;
     const qvl_linear *lin = args->linear;
     const qvl_adapter *adapter = &lin->adapters[i];
     const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
@@ -129,8 +159,10 @@ static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *ar
                                           .ldb = u_width,
                                           .c = adapter->db,
                                           .ldc = lin->rank});
-    if (masked)
-        qvl_cpu_dropout_rows(dev, masked, x, x_stride, T, lin->in, adapter->module, args->dropout);
+    if (masked) {
+        qvl_cpu_dropout_mask(dev, mask->keep, T, lin->in, adapter->module, args->dropout);
+        qvl_cpu_mask_rows(dev, masked, x, x_stride, mask->keep, T, lin->in, args->dropout);
+    }
     qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_a = true,
                                           .m = lin->rank,
                                           .n = lin->in,
@@ -157,14 +189,15 @@ static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *ar
                                           .c = masked ? masked : args->dx,
                                           .ldc = lin->in});
     if (masked)
-        qvl_cpu_dropout_rows_add(dev, args->dx, masked, T, lin->in, adapter->module, args->dropout);
+        qvl_cpu_mask_rows_add(dev, args->dx, masked, mask->keep, T, lin->in, args->dropout);
 }
 
 qvl_status qvl_cpu_linear_backward(qvl_device *dev, const qvl_linear_backward_args *args,
                                    qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
-    float *du = NULL, *masked = NULL;
+    float *du = NULL;
+    masking mask;
     size_t used = 0;
     qvl_status rc = QVL_OK;
     if (args->T == 0)
@@ -182,10 +215,10 @@ qvl_status qvl_cpu_linear_backward(qvl_device *dev, const qvl_linear_backward_ar
                                               .ldc = lin->in});
     if (lin->n_adapters)
         QVL_TRY(qvl_cpu_scratch(dev, &du, &used, args->T * lin->rank, err));
-    if (lin->n_adapters && args->dropout)
-        QVL_TRY(qvl_cpu_scratch(dev, &masked, &used, args->T * lin->in, err));
+    QVL_TRY(prepare_mask(&mask, dev, &used, args->T * lin->in,
+                         lin->n_adapters ? args->dropout : NULL, err));
     for (int i = 0; i < lin->n_adapters; i++)
-        adapter_backward(dev, args, i, du, masked);
+        adapter_backward(dev, args, i, du, &mask);
 out:
     return rc;
 }
