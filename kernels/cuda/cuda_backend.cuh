@@ -39,6 +39,8 @@ struct staging {
 struct cuda_state {
     cudaStream_t streams[QVL_N_LANES];
     cudaEvent_t events[QVL_N_LANES];
+    cudaStream_t side; // beside the compute lane, within one operation
+    cudaEvent_t fork, join;
     cudaEvent_t marks[QVL_MARKS]; // made when first used
     cudaEvent_t timing[2];        // of products that are tried out
     cublasLtHandle_t blas;
@@ -190,7 +192,7 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
 // Adapters of a bf16 linear: lora_forward.cu, lora_outputs.cu, lora_inputs.cu.
 qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *err);
 qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
-                                 size_t *used, qvl_err *err);
+                                 size_t *used, cudaStream_t stream, qvl_err *err);
 qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
                                 const bf16 *du, size_t used, qvl_err *err);
 // The same on the way through SwiGLU, for one pass' worth of ranks.

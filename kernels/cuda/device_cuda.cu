@@ -152,6 +152,12 @@ static void cuda_destroy(qvl_device *dev)
             if (state->streams[lane])
                 cudaStreamDestroy(state->streams[lane]);
         }
+        if (state->side)
+            cudaStreamDestroy(state->side);
+        if (state->fork)
+            cudaEventDestroy(state->fork);
+        if (state->join)
+            cudaEventDestroy(state->join);
         for (int i = 0; i < QVL_MARKS && state->marks[i]; i++)
             cudaEventDestroy(state->marks[i]);
         for (int i = 0; i < 2; i++)
@@ -219,6 +225,12 @@ static cudaError_t open_state(cuda_state *state)
         if (code == cudaSuccess)
             code = cudaEventCreateWithFlags(&state->events[lane], cudaEventDisableTiming);
     }
+    if (code == cudaSuccess)
+        code = cudaStreamCreateWithPriority(&state->side, cudaStreamNonBlocking, least);
+    if (code == cudaSuccess)
+        code = cudaEventCreateWithFlags(&state->fork, cudaEventDisableTiming);
+    if (code == cudaSuccess)
+        code = cudaEventCreateWithFlags(&state->join, cudaEventDisableTiming);
     for (int i = 0; i < 2 && code == cudaSuccess; i++)
         code = cudaEventCreate(&state->timing[i]);
     if (code == cudaSuccess)

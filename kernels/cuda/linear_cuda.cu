@@ -258,6 +258,25 @@ static qvl_status product_back(qvl_device *dev, const qvl_linear *lin, void *dx,
     return gemm(dev, s, dy, lin->weight, dx, NULL, err);
 }
 
+// dx = dy W on the compute lane and, beside it, what the adapters read of dy. The product's last
+// wave leaves many multiprocessors idle, and the small kernels come second, so that they fill it.
+static qvl_status product_and_outputs(qvl_device *dev, const qvl_linear_backward_args *args,
+                                      bf16 **du, size_t *used, qvl_err *err)
+{
+    cuda_state *state = state_of(dev);
+    qvl_status rc = QVL_OK;
+    if (!args->dx)
+        return lora_backward_outputs(dev, args, du, used, compute_of(dev), err);
+    QVL_TRY(check(cudaEventRecord(state->fork, compute_of(dev)), "ordering streams", err));
+    QVL_TRY(product_back(dev, args->linear, args->dx, args->dy, args->T, err));
+    QVL_TRY(check(cudaStreamWaitEvent(state->side, state->fork, 0), "ordering streams", err));
+    QVL_TRY(lora_backward_outputs(dev, args, du, used, state->side, err));
+    QVL_TRY(check(cudaEventRecord(state->join, state->side), "ordering streams", err));
+    rc = check(cudaStreamWaitEvent(compute_of(dev), state->join, 0), "ordering streams", err);
+out:
+    return rc;
+}
+
 qvl_status qvl_cuda_linear_backward(qvl_device *dev, const qvl_linear_backward_args *args,
                                     qvl_err *err)
 {
@@ -270,13 +289,12 @@ qvl_status qvl_cuda_linear_backward(qvl_device *dev, const qvl_linear_backward_a
         return QVL_OK;
     if (has_tail) {
         QVL_TRY(check_tails(lin, args->x_stride, err));
-        QVL_TRY(lora_backward_outputs(dev, args, &du, &used, err));
+        QVL_TRY(product_and_outputs(dev, args, &du, &used, err));
+        return lora_backward_inputs(dev, args, du, used, err);
     }
     if (args->dx)
         QVL_TRY(product_back(dev, lin, args->dx, args->dy, args->T, err));
-    if (has_tail)
-        QVL_TRY(lora_backward_inputs(dev, args, du, used, err));
-    else if (lin->n_adapters > 0)
+    if (lin->n_adapters > 0)
         QVL_TRY(adapters_backward_f32(dev, args, err));
 out:
     return rc;
@@ -302,8 +320,7 @@ qvl_status qvl_cuda_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *a
     linear.dropout = args->dropout;
     if (lin->n_adapters > 0 && dev->tail_align > 0 && lora_can_fuse_swiglu(lin)) {
         QVL_TRY(check_tails(lin, args->h_stride, err));
-        QVL_TRY(lora_backward_outputs(dev, &linear, &du, &used, err));
-        QVL_TRY(product_back(dev, lin, args->dh, args->dy, args->T, err));
+        QVL_TRY(product_and_outputs(dev, &linear, &du, &used, err));
         QVL_TRY(lora_backward_swiglu(dev, args, du, used, err));
         return QVL_OK;
     }

@@ -238,7 +238,7 @@ size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *l
 }
 
 qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
-                                 size_t *used, qvl_err *err)
+                                 size_t *used, cudaStream_t stream, qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
     output_params p = describe(dev, args);
@@ -255,7 +255,7 @@ qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args
                     (size_t)(p.n_chunks * p.n_tiles * p.out_total * TILE_RANK) * sizeof(float),
                     err));
     p.db_parts = (float *)memory;
-    rc = check(launch(p, *du, tail_used(lin), compute_of(dev)), "adapters backward", err);
+    rc = check(launch(p, *du, tail_used(lin), stream), "adapters backward", err);
 out:
     return rc;
 }
