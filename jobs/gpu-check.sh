@@ -147,7 +147,7 @@ bench() {
     { row FAILED "bench, $name"; return; }
   echo "== $name"
   sed -n '/^ceilings/,$p' "$SCRATCH/bench.log"
-  row ok "$name: $(awk '/^  step/ { print $2 " ms a step, " $4 " tokens/s" }' "$SCRATCH/bench.log"), $(awk '/share of the floor/ { print $5 " % of the products between the steps, " $NF }' "$SCRATCH/bench.log" | tr -d ')') % of rested ones"
+  row ok "$name: $(awk '/^  step .* ms .* tokens/ { print $2 " ms a step, " $4 " tokens/s" }' "$SCRATCH/bench.log"), $(awk '/share of the floor/ { print $5 " % of the products between the steps, " $(NF - 1) " % of rested ones" }' "$SCRATCH/bench.log")"
 }
 
 speed() {
