@@ -1,5 +1,6 @@
 #include "src/data/encode.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,11 +81,31 @@ void qvl_cut_lengths(int64_t *keep_source, int64_t *keep_target, int64_t source,
 /* ---- images ------------------------------------------------------------------------------------
  */
 
+/* strict_paths: where the file really is, with all links followed, must be below where media_dir
+ * really is. */
+static qvl_status check_within(const char *media_dir, const char *path, qvl_err *err)
+{
+    char *root = realpath(media_dir, NULL), *real = root ? realpath(path, NULL) : NULL;
+    const size_t n = root ? strlen(root) : 0;
+    const bool is_top = n == 1; /* "/" */
+    qvl_status rc = QVL_OK;
+    if (!root || !real)
+        rc = qvl_fail_errno(err, errno, 0, "%s", root ? path : media_dir);
+    else if (!is_top && (strncmp(real, root, n) != 0 || real[n] != '/'))
+        rc = qvl_fail(err, QVL_EDATA, "%s: lies outside of media_dir %s (strict_paths: true)", path,
+                      media_dir);
+    free(root);
+    free(real);
+    return rc;
+}
+
 /* Under media_dir if it is there, else the path as it is (REFERENCE 7.2). */
 static qvl_status resolve_image(const qvl_sample_encoder *encoder, char out[QVL_PATH_BYTES],
                                 const char *given, qvl_err *err)
 {
     const qvl_status rc = qvl_path_join(out, encoder->options.media_dir, given, err);
+    if (rc == QVL_OK && encoder->options.strict_paths)
+        return check_within(encoder->options.media_dir, out, err);
     if (rc != QVL_OK || qvl_file_is_regular(out) || !qvl_file_is_regular(given))
         return rc;
     return qvl_path_join(out, "", given, err);

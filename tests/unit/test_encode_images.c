@@ -125,6 +125,52 @@ static void expect_refused(const char *json, const qvl_encode_options *options, 
     qvl_encoded_fini(&found);
 }
 
+/* strict_paths: only what really is below media_dir. */
+static void paths_outside_are_refused(void **state)
+{
+    (void)state;
+    static const char *const OUTSIDE[] = {"../outside.jpg", "link.jpg", "inside/../../outside.jpg",
+                                          "beside.jpg", "out/outside.jpg"};
+    char media[QVL_PATH_BYTES], path[QVL_PATH_BYTES], cwd[QVL_PATH_BYTES], json[3 * QVL_PATH_BYTES];
+    qvl_encode_options options = plain_options();
+    qvl_encoded found = {0};
+    scratch_directory(path, "inside_not");
+    assert_int_equal(qvl_file_copy(scratch_path(path, "outside.jpg"),
+                                   QVL_TEST_FIXTURES "/images/jpeg_420.jpg", NULL),
+                     QVL_OK);
+    assert_int_equal(qvl_file_copy(scratch_path(path, "inside_not/a.jpg"),
+                                   QVL_TEST_FIXTURES "/images/jpeg_420.jpg", NULL),
+                     QVL_OK);
+    scratch_directory(media, "inside");
+    assert_int_equal(qvl_directory_create(scratch_path(path, "inside/inside"), NULL), QVL_OK);
+    assert_int_equal(qvl_file_copy(scratch_path(path, "inside/a.jpg"),
+                                   QVL_TEST_FIXTURES "/images/jpeg_420.jpg", NULL),
+                     QVL_OK);
+    assert_int_equal(symlink("../outside.jpg", scratch_path(path, "inside/link.jpg")), 0);
+    assert_int_equal(symlink("..", scratch_path(path, "inside/out")), 0);
+    assert_int_equal(symlink("../inside_not/a.jpg", scratch_path(path, "inside/beside.jpg")), 0);
+    assert_int_equal(symlink("a.jpg", scratch_path(path, "inside/alias.jpg")), 0);
+    assert_int_equal(symlink("round.jpg", scratch_path(path, "inside/round.jpg")), 0);
+    options.media_dir = media;
+    for (size_t i = 0; i < sizeof OUTSIDE / sizeof *OUTSIDE; i++) {
+        snprintf(json, sizeof json, TALK("<image>", "a", "[\"%s\"]"), OUTSIDE[i]);
+        options.strict_paths = false;
+        encode_ok(&found, json, &options);
+        options.strict_paths = true;
+        expect_refused(json, &options, QVL_EDATA, "lies outside of media_dir|strict_paths: true");
+    }
+    encode_ok(&found, TALK("<image>", "a", "[\"a.jpg\"]"), &options);
+    encode_ok(&found, TALK("<image>", "a", "[\"inside/../alias.jpg\"]"), &options);
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    snprintf(json, sizeof json, TALK("<image>", "a", "[\"%s/%s/a.jpg\"]"), cwd, media);
+    encode_ok(&found, json, &options);
+    expect_refused(TALK("<image>", "a", "[\"/etc/passwd\"]"), &options, QVL_EDATA, "lies outside");
+    expect_refused(TALK("<image>", "a", "[\"none.jpg\"]"), &options, QVL_EMISSING, "No such file");
+    expect_refused(TALK("<image>", "a", "[\"round.jpg\"]"), &options, QVL_EMISSING,
+                   "symbolic links");
+    qvl_encoded_fini(&found);
+}
+
 static void what_is_wrong(void **state)
 {
     (void)state;
@@ -215,8 +261,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tags_become_tokens), cmocka_unit_test(grids_and_paths),
-        cmocka_unit_test(where_images_are),   cmocka_unit_test(what_is_wrong),
-        cmocka_unit_test(cuts_in_images),
+        cmocka_unit_test(where_images_are),   cmocka_unit_test(paths_outside_are_refused),
+        cmocka_unit_test(what_is_wrong),      cmocka_unit_test(cuts_in_images),
     };
     return cmocka_run_group_tests_name("encode_images", tests, make_all, remove_all);
 }
