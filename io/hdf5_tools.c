@@ -14,11 +14,18 @@ void qvl_h5_quiet(void)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-/* The first entry of an upward walk is where the fault was seen. */
+/* The first entry of an upward walk is where the fault was seen. Where that was a system call, it
+ * tells a long story, of which the system's own words are wanted. */
 static herr_t keep_first(unsigned n, const H5E_error2_t *entry, void *text)
 {
-    if (n == 0 && entry->desc)
+    static const char SYSTEM[] = "error message = '";
+    const char *words = n == 0 && entry->desc ? strstr(entry->desc, SYSTEM) : NULL;
+    if (words) {
+        words += sizeof SYSTEM - 1;
+        snprintf(text, 256, "%.*s", (int)strcspn(words, "'"), words);
+    } else if (n == 0 && entry->desc) {
         snprintf(text, 256, "%s", entry->desc);
+    }
     return 0;
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, builds, and runs all tests: the release build, then the sanitizer build without the
-# end-to-end tests, which check speed as well.
+# end-to-end tests, which check speed as well, then 20 s of each fuzz target.
 #   jobs/test.sh [CTEST ARGUMENTS]     for example  jobs/test.sh -R unit.rng
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,3 +16,12 @@ ctest --preset release --parallel "$cores" "$@"
 cmake --preset asan
 cmake --build --preset asan
 ctest --preset asan --parallel "$cores" --label-exclude e2e "$@"
+
+if clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2> /dev/null \
+  <<< 'int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long n); int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long n) { return data && n ? 0 : 0; }'; then
+  cmake --preset fuzz
+  cmake --build --preset fuzz
+  ctest --preset fuzz --parallel "$cores" "$@"
+else
+  echo "test.sh: WARNING: no clang with libFuzzer here: the fuzz targets are SKIPPED (clang, libclang-rt-dev)" >&2
+fi
