@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-jobs/install-deps.sh
+jobs/install-deps.sh --fuzz
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 cores=$(nproc)
 
@@ -17,8 +17,7 @@ cmake --preset asan
 cmake --build --preset asan
 ctest --preset asan --parallel "$cores" --label-exclude e2e "$@"
 
-if clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2> /dev/null \
-  <<< 'int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long n); int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long n) { return data && n ? 0 : 0; }'; then
+if clang -fsanitize=fuzzer -x c - -o /dev/null 2> /dev/null <<< 'int LLVMFuzzerTestOneInput(void) { return 0; }'; then
   cmake --preset fuzz
   cmake --build --preset fuzz
   ctest --preset fuzz --parallel "$cores" "$@"

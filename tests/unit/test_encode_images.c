@@ -239,11 +239,38 @@ static void cuts_in_images(void **state)
                    "cuts its images: 34 of 35 image tokens are left; raise cutoff_len or lower "
                    "image_max_pixels");
     options.cutoff_len = 30;
-    expect_refused(one, &options, QVL_EDATA, "cutoff_len 30 cuts its images: 0 of 35 image tokens");
+    expect_refused(one, &options, QVL_EDATA,
+                   "cutoff_len 30 cuts its images: they need 35 image tokens or more");
     /* a pair with an image that is left out altogether */
     options.cutoff_len = 40;
     expect_refused(late, &options, QVL_EDATA, "cutoff_len 40 cuts its images: 0 of 4");
     qvl_encoded_fini(&found);
+}
+
+/* A record whose text would be far longer than itself is refused, not written out; and one with
+ * more images than any text has room for, before they are looked for. */
+static void many_images_are_refused(void **state)
+{
+    (void)state;
+    enum { N = 2000 };
+    qvl_encode_options options = plain_options();
+    for (int is_there = 0; is_there < 2; is_there++) {
+        qvl_text json = {0};
+        qvl_text_puts(&json, "{\"messages\": [{\"role\": \"user\", \"content\": \"", NULL);
+        for (int i = 0; i < N; i++)
+            qvl_text_puts(&json, "<image>", NULL);
+        qvl_text_puts(&json, "\"}, {\"role\": \"assistant\", \"content\": \"a\"}], \"images\": [",
+                      NULL);
+        for (int i = 0; i < N; i++)
+            qvl_text_printf(&json, NULL, "%s\"%s\"", i ? "," : "",
+                            is_there ? "jpeg_photo.jpg" : "nowhere");
+        assert_int_equal(qvl_text_puts(&json, "]}", NULL), QVL_OK);
+        options.cutoff_len = is_there ? 2048 : N - 1;
+        expect_refused(json.data, &options, QVL_EDATA,
+                       is_there ? "cutoff_len 2048 cuts its images: they need 2065 image tokens"
+                                : "cutoff_len 1999 cuts its images: they need 2000 image tokens");
+        qvl_text_fini(&json);
+    }
 }
 
 static int make_all(void **state)
@@ -260,9 +287,10 @@ static int remove_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tags_become_tokens), cmocka_unit_test(grids_and_paths),
-        cmocka_unit_test(where_images_are),   cmocka_unit_test(paths_outside_are_refused),
-        cmocka_unit_test(what_is_wrong),      cmocka_unit_test(cuts_in_images),
+        cmocka_unit_test(tags_become_tokens),      cmocka_unit_test(grids_and_paths),
+        cmocka_unit_test(where_images_are),        cmocka_unit_test(paths_outside_are_refused),
+        cmocka_unit_test(what_is_wrong),           cmocka_unit_test(cuts_in_images),
+        cmocka_unit_test(many_images_are_refused),
     };
     return cmocka_run_group_tests_name("encode_images", tests, make_all, remove_all);
 }
