@@ -17,7 +17,7 @@ static void read_everything(const qvl_safetensors *file, size_t n_bytes)
         total += tensor->n_bytes;
         FUZZ_CHECK(qvl_safetensors_find(file, tensor->name) == tensor && elements >= 0);
         FUZZ_CHECK((uint64_t)elements * qvl_tensor_type_bits(tensor->type) == tensor->n_bytes * 8);
-        qvl_safetensors_release(file, tensor);
+        qvl_safetensors_release(file, tensor->data, tensor->n_bytes);
     }
     FUZZ_CHECK(total < n_bytes && sum <= 255u * n_bytes);
 }
