@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* libhdf5 unpacks a chunk as a whole; a file decides how large one is. */
-enum { CHUNK_LIMIT_BYTES = 256 << 20, N_DIMS_LIMIT = 2 };
+enum { CHUNK_LIMIT_BYTES = 256 << 20 };
 
 /* A soft link may lead to another one, and an external one to any file of this machine. */
 static qvl_status check_link(hid_t file, const char *name, const char *path, qvl_err *err)
@@ -53,17 +53,16 @@ static qvl_status check_filters(hid_t list, const char *name, const char *path, 
 static qvl_status check_chunk(hid_t list, size_t element_bytes, const char *name, const char *path,
                               qvl_err *err)
 {
-    hsize_t chunk[N_DIMS_LIMIT] = {0};
-    const int n_dims = H5Pget_chunk(list, N_DIMS_LIMIT, chunk);
+    hsize_t chunk[H5S_MAX_RANK] = {0};
+    const int n_dims = H5Pget_chunk(list, H5S_MAX_RANK, chunk);
     uint64_t bytes = element_bytes;
-    bool is_small = n_dims >= 1 && n_dims <= N_DIMS_LIMIT;
+    bool is_small = n_dims >= 1;
     for (int i = 0; is_small && i < n_dims; i++)
         is_small = !__builtin_mul_overflow(bytes, (uint64_t)chunk[i], &bytes) &&
                    bytes <= CHUNK_LIMIT_BYTES;
     if (!is_small)
-        return qvl_fail(err, QVL_EDATA,
-                        "%s: /%s has chunks of over %d MiB or of over %d dimensions", path, name,
-                        CHUNK_LIMIT_BYTES >> 20, N_DIMS_LIMIT);
+        return qvl_fail(err, QVL_EDATA, "%s: /%s has chunks of over %d MiB", path, name,
+                        CHUNK_LIMIT_BYTES >> 20);
     return QVL_OK;
 }
 
