@@ -79,8 +79,7 @@ static qvl_status judge(const qvl_part *parts, int n_parts, bool skips, qvl_err 
     for (int i = 0; i < n_parts && n_bad > (skips ? 0 : 1); i++)
         qvl_part_report_bad(&parts[i]);
     if (skips && n_bad)
-        qvl_log_line(parts->log, "%" PRId64 " bad samples are left out (on_bad_sample: skip)",
-                     n_bad);
+        qvl_log_line(parts->log, "bad samples left out (on_bad_sample: skip): %" PRId64, n_bad);
     if (n_bad > 1 && !skips)
         return qvl_fail(err, first->status, "%s (and %" PRId64 " more bad samples)", first->text,
                         n_bad - 1);
