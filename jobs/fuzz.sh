@@ -28,13 +28,12 @@ for target in "${targets[@]}"; do
   row=$(awk -v target="$target" -v rc="$rc" '
     / cov: / { for (i = 1; i < NF; i++) if ($i == "cov:") edges = $(i + 1)
                 else if ($i == "corp:") { kept = $(i + 1); sub(/\/.*/, "", kept) } }
-    /^#[0-9]+: cov: / { runs = substr($1, 2) + 0; for (i = 1; i < NF; i++) if ($i == "exec/s") rate = $(i + 1) } # with -fork
+    /^#[0-9]+: cov: / { runs = substr($1, 2) + 0 } # with -fork
     /^INFO: exiting: .* time: / { seconds = $NF + 0 }
     /^stat::number_of_executed_units:/ { runs = $2 }
-    /^stat::average_exec_per_sec:/ { rate = $2 }
     /^stat::peak_rss_mb:/ { peak = $2 }
     /^Done [0-9]+ runs in/ { seconds = $5 }
-    END { printf "| %s | %s | %d | %s | %s | %s | %s | %s |", target, seconds, runs, rate, edges, kept, peak == "" ? "-" : peak, rc ? "see " target ".log" : "none" }' "$log")
+    END { printf "| %s | %s | %d | %d | %s | %s | %s | %s |", target, seconds, runs, runs / (seconds ? seconds : 1), edges, kept, peak == "" ? "-" : peak, rc ? "see " target ".log" : "none" }' "$log")
   table+=$'\n'$row
   echo "$row"
   [ $rc = 0 ] || { failed=1; tail -n 40 "$log" >&2; }
