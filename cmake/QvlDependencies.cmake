@@ -1,6 +1,12 @@
 # Everything qvl needs, as imported targets. Debian and Ubuntu packages: jobs/install-deps.sh.
 find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS C)
+if(QVL_FUZZ) # one thread: an input that is found must do the same when it is run again
+  add_library(qvl_serial_openmp INTERFACE)
+  target_include_directories(qvl_serial_openmp INTERFACE ${CMAKE_SOURCE_DIR}/tests/fuzz/serial)
+  add_library(OpenMP::OpenMP_C ALIAS qvl_serial_openmp)
+else()
+  find_package(OpenMP REQUIRED COMPONENTS C)
+endif()
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)

@@ -14,6 +14,9 @@ target_compile_definitions(qvl_flags INTERFACE _POSIX_C_SOURCE=200809L _XOPEN_SO
 set(host_flags -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wundef -Wwrite-strings
     $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
     $<$<COMPILE_LANGUAGE:C>:-Wimplicit-fallthrough> -fno-math-errno)
+if(QVL_FUZZ) # what only a pragma uses is unused there
+  list(APPEND host_flags -Wno-unknown-pragmas -Wno-unused-parameter -Wno-unused-variable)
+endif()
 if(QVL_FATAL_WARNINGS)
   list(APPEND host_flags -Werror)
 endif()
@@ -27,6 +30,9 @@ if(QVL_SANITIZE_ADDRESS)
 endif()
 if(QVL_SANITIZE_UNDEFINED)
   list(APPEND sanitizers -fsanitize=undefined -fno-sanitize-recover=undefined)
+endif()
+if(QVL_FUZZ)
+  list(APPEND sanitizers -fsanitize=fuzzer-no-link)
 endif()
 if(sanitizers)
   target_compile_options(qvl_flags INTERFACE

@@ -166,6 +166,8 @@ static qvl_status check_start(const json_t *root, const char *path, qvl_err *err
                     path, word ? word : "not a word");
 }
 
+enum { ALPHA_LIMIT = 1000000 }; /* the configuration's */
+
 static qvl_status read_config(qvl_adapter_config *out, const char *path, qvl_err *err)
 {
     static const char *const ABSENT[] = {
@@ -193,7 +195,8 @@ static qvl_status read_config(qvl_adapter_config *out, const char *path, qvl_err
     QVL_TRY(qvl_json_get_double(&out->alpha, root, "lora_alpha", path, err));
     QVL_TRY(qvl_json_get_double(&out->dropout, root, "lora_dropout", path, err));
     QVL_TRY(qvl_json_get_bool(&out->use_rslora, root, "use_rslora", path, err));
-    if (out->rank < 1 || !(out->alpha > 0.0) || !(out->dropout >= 0.0 && out->dropout < 1.0))
+    if (out->rank < 1 || !(out->alpha > 0.0 && out->alpha <= ALPHA_LIMIT) ||
+        !(out->dropout >= 0.0 && out->dropout < 1.0))
         rc = qvl_fail(err, QVL_EDATA,
                       "%s: r, lora_alpha or lora_dropout is missing or out of range", path);
 out:

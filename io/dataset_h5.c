@@ -1,27 +1,12 @@
-#include "io/dataset_h5.h"
+#include "io/dataset_h5_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/hdf5_tools.h"
 #include "src/base/files.h"
 #include "src/base/memory.h"
-
-struct qvl_dataset {
-    char *path;
-    hid_t file, ids, labels, rgb;
-    int64_t n_samples, n_images, n_tokens, n_references;
-    int64_t *offsets;       /* [samples+1] */
-    int64_t *image_offsets; /* [samples+1] */
-    int32_t *references;
-    int32_t *grids;       /* [images,3] */
-    int64_t *rgb_offsets; /* [images+1] */
-    char *digest, *tokenizer_sha256;
-    int64_t *source; /* [samples,2] or NULL */
-    char *source_names;
-};
 
 void qvl_dataset_close(qvl_dataset *data)
 {
@@ -125,6 +110,18 @@ static bool is_backed(hid_t set, uint64_t n_bytes)
     return n_bytes <= ((uint64_t)64 << 20) || H5Dget_storage_size(set) >= n_bytes / 1100;
 }
 
+/* Tokens and pixels are read in pieces, so that their number is no matter of memory, but a program
+ * that reads 2^50 of them would not end. */
+static qvl_status check_backed(const qvl_dataset *data, hid_t set, hsize_t count, size_t bytes,
+                               const char *name, qvl_err *err)
+{
+    if (count > (hsize_t)INT64_MAX / 16 || !is_backed(set, (uint64_t)count * bytes))
+        return qvl_fail(err, QVL_EDATA,
+                        "%s: /%s declares %" PRIu64 " elements, %" PRIu64 " bytes are there",
+                        data->path, name, (uint64_t)count, (uint64_t)H5Dget_storage_size(set));
+    return QVL_OK;
+}
+
 /* A whole integer array; 2^34 elements are past any index that would fit in memory. */
 static qvl_status load_integers(qvl_dataset *data, const char *name, hid_t type, size_t bytes,
                                 void *out_pointer, int64_t *out_count, int width, qvl_err *err)
@@ -141,11 +138,7 @@ static qvl_status load_integers(qvl_dataset *data, const char *name, hid_t type,
         goto out;
     }
     count = (size_t)dims[0] * (size_t)width;
-    if (!is_backed(set, (uint64_t)count * bytes)) {
-        rc = qvl_fail(err, QVL_EDATA, "%s: /%s declares %zu elements, %" PRIu64 " bytes are there",
-                      data->path, name, count, (uint64_t)H5Dget_storage_size(set));
-        goto out;
-    }
+    QVL_TRY(check_backed(data, set, count, bytes, name, err));
     QVL_TRY(qvl_alloc(&values, count, bytes, name, err));
     if (count && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
         rc = qvl_h5_fail(err, QVL_EDATA, "%s: /%s", data->path, name);
@@ -193,6 +186,8 @@ static qvl_status load_samples(qvl_dataset *data, qvl_err *err)
     if (n_ids != n_labels)
         return qvl_fail(err, QVL_EDATA, "%s: %" PRIu64 " input_ids and %" PRIu64 " labels",
                         data->path, (uint64_t)n_ids, (uint64_t)n_labels);
+    QVL_TRY(check_backed(data, data->ids, n_ids, sizeof(int32_t), "input_ids", err));
+    QVL_TRY(check_backed(data, data->labels, n_labels, sizeof(int32_t), "labels", err));
     data->n_tokens = (int64_t)n_ids;
     QVL_TRY(load_integers(data, "sample_offsets", H5T_NATIVE_INT64, wide, &data->offsets,
                           &n_offsets, 1, err));
@@ -247,6 +242,7 @@ static qvl_status load_images(qvl_dataset *data, qvl_err *err)
                           &data->rgb_offsets, &n_offsets, 1, err));
     QVL_TRY(
         qvl_h5_open_integers(&data->rgb, &n_bytes, 1, data->file, "images/rgb", data->path, err));
+    QVL_TRY(check_backed(data, data->rgb, n_bytes, 1, "images/rgb", err));
     QVL_TRY(check_offsets(data, "images/rgb_offsets", data->rgb_offsets, n_offsets,
                           data->n_images + 1, (int64_t)n_bytes, err));
     for (int64_t i = 0; i < data->n_images; i++)
@@ -347,111 +343,4 @@ const char *qvl_dataset_describe(const qvl_dataset *data, int64_t sample, char b
     snprintf(buffer, 512, "%.*s: sample %" PRId64, n > 400 ? 400 : n, name ? name : "",
              data->source[2 * sample + 1]);
     return buffer;
-}
-
-/* "sample 3", with where it came from when the file says so. */
-static const char *place_of(const qvl_dataset *data, int64_t sample, char buffer[600])
-{
-    char source[512];
-    if (data->source && data->source_names)
-        snprintf(buffer, 600, "sample %" PRId64 " (%s)", sample,
-                 qvl_dataset_describe(data, sample, source));
-    else
-        snprintf(buffer, 600, "sample %" PRId64, sample);
-    return buffer;
-}
-
-/* Image tokens come in runs of the images' sizes, each run followed by something else or the next
- * image's run only after its own end. */
-static qvl_status check_image_tokens(const qvl_dataset *data, const qvl_dataset_rules *rules,
-                                     int64_t sample, const int32_t *ids, qvl_err *err)
-{
-    const int32_t *images = NULL;
-    const int64_t n = qvl_dataset_length(data, sample);
-    char place[600];
-    const int64_t n_images = qvl_dataset_sample_images(data, sample, &images);
-    int64_t expected = 0, found = 0, at = 0;
-    for (int64_t i = 0; i < n; i++)
-        found += ids[i] == rules->image_token;
-    for (int64_t k = 0; k < n_images; k++) {
-        const int32_t *grid = qvl_dataset_grid(data, images[k]);
-        const int64_t run = (int64_t)grid[0] * grid[1] * grid[2] / 4;
-        while (at < n && ids[at] != rules->image_token)
-            at++;
-        for (int64_t i = 0; i < run && at < n; i++, at++)
-            if (ids[at] != rules->image_token)
-                return qvl_fail(err, QVL_EDATA,
-                                "%s: %s: image %" PRId64 " (grid %d x %d) needs a "
-                                "run of %" PRId64 " image tokens, only %" PRId64 " are there",
-                                data->path, place_of(data, sample, place), k, grid[1], grid[2], run,
-                                i);
-        expected += run;
-    }
-    if (found != expected)
-        return qvl_fail(err, QVL_EDATA,
-                        "%s: %s: %" PRId64 " image tokens, its %" PRId64 " images need %" PRId64,
-                        data->path, place_of(data, sample, place), found, n_images, expected);
-    return QVL_OK;
-}
-
-static qvl_status check_sample(const qvl_dataset *data, const qvl_dataset_rules *rules,
-                               int64_t sample, const int32_t *ids, const int32_t *labels,
-                               qvl_err *err)
-{
-    const int64_t n = qvl_dataset_length(data, sample);
-    char place[600];
-    for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= rules->vocab)
-            return qvl_fail(err, QVL_EDATA,
-                            "%s: %s: id %d at token %" PRId64
-                            " is outside the vocabulary of %" PRId64,
-                            data->path, place_of(data, sample, place), ids[i], i, rules->vocab);
-        if (labels[i] != -100 && (labels[i] < 0 || labels[i] >= rules->vocab))
-            return qvl_fail(err, QVL_EDATA,
-                            "%s: %s: label %d at token %" PRId64
-                            " is neither -100 nor in the vocabulary of %" PRId64,
-                            data->path, place_of(data, sample, place), labels[i], i, rules->vocab);
-        if (ids[i] == rules->video_token)
-            return qvl_fail(err, QVL_EDATA,
-                            "%s: %s: token %" PRId64
-                            " belongs to a video; videos are not supported",
-                            data->path, place_of(data, sample, place), i);
-    }
-    return check_image_tokens(data, rules, sample, ids, err);
-}
-
-qvl_status qvl_dataset_check_samples(qvl_dataset *data, const qvl_dataset_rules *rules,
-                                     int64_t first, int64_t last, int32_t *supervised, qvl_err *err)
-{
-    enum { BLOCK_TOKENS = 1 << 20 }; /* read at a time, unless one sample is longer */
-    size_t ids_capacity = 0, labels_capacity = 0;
-    int32_t *ids = NULL, *labels = NULL;
-    qvl_status rc = QVL_OK;
-    while (first < last) {
-        const int64_t begin = data->offsets[first];
-        int64_t next = first + 1;
-        while (next < last && data->offsets[next + 1] - begin <= BLOCK_TOKENS)
-            next++;
-        const int64_t count = data->offsets[next] - begin;
-        QVL_TRY(qvl_reserve(&ids, &ids_capacity, (size_t)count, sizeof *ids, "samples", err));
-        QVL_TRY(
-            qvl_reserve(&labels, &labels_capacity, (size_t)count, sizeof *labels, "samples", err));
-        QVL_TRY(qvl_h5_read_range(data->ids, H5T_NATIVE_INT32, ids, (uint64_t)begin,
-                                  (uint64_t)count, "input_ids", data->path, err));
-        QVL_TRY(qvl_h5_read_range(data->labels, H5T_NATIVE_INT32, labels, (uint64_t)begin,
-                                  (uint64_t)count, "labels", data->path, err));
-        for (; first < next; first++) {
-            const int64_t at = data->offsets[first] - begin;
-            QVL_TRY(check_sample(data, rules, first, ids + at, labels + at, err));
-            if (supervised) {
-                supervised[first] = 0;
-                for (int64_t i = 1; i < qvl_dataset_length(data, first); i++)
-                    supervised[first] += labels[at + i] != -100;
-            }
-        }
-    }
-out:
-    free(ids);
-    free(labels);
-    return rc;
 }

@@ -14,11 +14,18 @@ void qvl_h5_quiet(void)
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-/* The first entry of an upward walk is where the fault was seen. */
+/* The first entry of an upward walk is where the fault was seen. Where that was a system call, it
+ * tells a long story, of which the system's own words are wanted. */
 static herr_t keep_first(unsigned n, const H5E_error2_t *entry, void *text)
 {
-    if (n == 0 && entry->desc)
+    static const char SYSTEM[] = "error message = '";
+    const char *words = n == 0 && entry->desc ? strstr(entry->desc, SYSTEM) : NULL;
+    if (words) {
+        words += sizeof SYSTEM - 1;
+        snprintf(text, 256, "%.*s", (int)strcspn(words, "'"), words);
+    } else if (n == 0 && entry->desc) {
         snprintf(text, 256, "%s", entry->desc);
+    }
     return 0;
 }
 
@@ -133,8 +140,8 @@ qvl_status qvl_h5_read_integer(int64_t *out, bool *found, hid_t object, const ch
     const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
     const hid_t type = attribute < 0 ? H5I_INVALID_HID : H5Aget_type(attribute);
     const hid_t space = attribute < 0 ? H5I_INVALID_HID : H5Aget_space(attribute);
-    if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Sget_simple_extent_npoints(space) != 1 ||
-        H5Aread(attribute, H5T_NATIVE_INT64, out) < 0)
+    if (type < 0 || H5Tget_class(type) != H5T_INTEGER || H5Tget_size(type) > 8 ||
+        H5Sget_simple_extent_npoints(space) != 1 || H5Aread(attribute, H5T_NATIVE_INT64, out) < 0)
         rc = qvl_fail(err, QVL_EDATA, "%s: attribute %s is not one integer", path, name);
     else
         *found = true;
@@ -169,10 +176,10 @@ static qvl_status check_integers(hid_t dataset, hsize_t *dims, int n_dims, const
 qvl_status qvl_h5_open_integers(hid_t *out, hsize_t *dims, int n_dims, hid_t file, const char *name,
                                 const char *path, qvl_err *err)
 {
-    *out = H5Dopen2(file, name, H5P_DEFAULT);
-    if (*out < 0)
-        return qvl_fail(err, QVL_EDATA, "%s: /%s is missing or damaged", path, name);
-    const qvl_status rc = check_integers(*out, dims, n_dims, name, path, err);
+    qvl_status rc = qvl_h5_open_numbers(out, file, name, path, err);
+    if (rc != QVL_OK)
+        return rc;
+    rc = check_integers(*out, dims, n_dims, name, path, err);
     if (rc != QVL_OK) {
         H5Dclose(*out);
         *out = H5I_INVALID_HID;
@@ -220,10 +227,10 @@ qvl_status qvl_h5_write_array(hid_t file, const char *name, hid_t type, const vo
 qvl_status qvl_h5_read_array(hid_t file, const char *name, hid_t type, void *values, int64_t count,
                              const char *path, qvl_err *err)
 {
-    const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-    qvl_status rc = QVL_OK;
-    if (dataset < 0)
-        return qvl_fail(err, QVL_EDATA, "%s: /%s is missing or damaged", path, name);
+    hid_t dataset = H5I_INVALID_HID;
+    qvl_status rc = qvl_h5_open_numbers(&dataset, file, name, path, err);
+    if (rc != QVL_OK)
+        return rc;
     const hid_t space = H5Dget_space(dataset);
     if (space < 0 || H5Sget_simple_extent_npoints(space) != count)
         rc = qvl_fail(err, QVL_EDATA, "%s: /%s has %lld elements, expected %" PRId64, path, name,

@@ -31,8 +31,15 @@ qvl_status qvl_h5_read_integer(int64_t *out, bool *found, hid_t object, const ch
 qvl_status qvl_h5_write_integer(hid_t object, const char *name, int64_t value, const char *path,
                                 qvl_err *err);
 
-/* An open data set of integers with n_dims dimensions whose sizes go to dims. QVL_EDATA when it is
- * missing, of another class, or of another rank. */
+/* Opens a data set of numbers that a file of others holds. QVL_EDATA when it is missing, or when
+ * reading it could lead out of the file or take more than it seems to: links, values in other
+ * files, virtual data sets, filters that are plug-ins, chunks over 256 MiB, numbers over 8 bytes.
+ * name has at most 127 bytes. */
+qvl_status qvl_h5_open_numbers(hid_t *out, hid_t file, const char *name, const char *path,
+                               qvl_err *err);
+
+/* An open data set of integers (qvl_h5_open_numbers) with n_dims dimensions whose sizes go to dims.
+ * QVL_EDATA when it is missing, of another class, or of another rank. */
 qvl_status qvl_h5_open_integers(hid_t *out, hsize_t *dims, int n_dims, hid_t file, const char *name,
                                 const char *path, qvl_err *err);
 

@@ -23,6 +23,7 @@ qvl_status qvl_tokenizer_load(qvl_tokenizer **out, const char *path, qvl_err *er
     uint16_t map[256];
     qvl_text text = {0};
     json_t *root = NULL;
+    int64_t size = 0;
     qvl_status rc = QVL_OK;
     *out = NULL;
     qvl_byte_map(map);
@@ -30,6 +31,7 @@ qvl_status qvl_tokenizer_load(qvl_tokenizer **out, const char *path, qvl_err *er
     for (int byte = 0; byte < 256; byte++)
         file.byte_of[map[byte]] = (int16_t)byte;
     QVL_TRY(qvl_alloc(&file.tokenizer, 1, sizeof *file.tokenizer, "tokenizer", err));
+    QVL_TRY(qvl_file_size(&size, path, err)); /* a pipe would be waited for */
     QVL_TRY(qvl_file_read(&text, path, QVL_TOKENIZER_FILE_BYTES, err));
     QVL_TRY(qvl_sha256_bytes(file.tokenizer->sha256, text.data, text.len, err));
     QVL_TRY(parse(&root, path, &text, err));

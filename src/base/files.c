@@ -204,6 +204,16 @@ qvl_status qvl_file_copy(const char *to, const char *from, qvl_err *err)
     return rc;
 }
 
+/* One that exists is fine. What stands there and is no directory is called so. */
+static qvl_status make_directory(bool *out_is_new, const char *path, qvl_err *err)
+{
+    *out_is_new = mkdir(path, 0777) == 0;
+    const int why = errno == EEXIST ? ENOTDIR : errno; /* the next call changes it */
+    if (*out_is_new || qvl_file_is_directory(path))
+        return QVL_OK;
+    return qvl_fail_errno(err, why, 1, "create directory %s", path);
+}
+
 qvl_status qvl_directory_create_from(char first[QVL_PATH_BYTES], const char *path, qvl_err *err)
 {
     char partial[QVL_PATH_BYTES];
@@ -213,17 +223,17 @@ qvl_status qvl_directory_create_from(char first[QVL_PATH_BYTES], const char *pat
         return rc;
     for (char *c = partial + 1; *path; c++) {
         const char kept = *c;
+        bool is_new = false;
         if (kept && kept != '/')
             continue;
         *c = '\0';
-        if (mkdir(partial, 0777) == 0) {
-            if (!first[0])
-                memcpy(first, partial, (size_t)(c - partial) + 1);
-        } else if (!qvl_file_is_directory(partial)) {
-            rc = qvl_fail_errno(err, errno, 1, "create directory %s", partial);
+        rc = make_directory(&is_new, partial, err);
+        if (rc != QVL_OK) {
             qvl_directory_take_back(path, first);
             return rc;
         }
+        if (is_new && !first[0])
+            memcpy(first, partial, (size_t)(c - partial) + 1);
         if (!kept)
             break;
         *c = kept;

@@ -46,8 +46,8 @@ typedef struct qvl_err {
  * already holds a failure, and returns status. err may be NULL. */
 qvl_status qvl_fail(qvl_err *err, qvl_status status, const char *format, ...) QVL_PRINTF(3, 4);
 
-/* As qvl_fail, with strerror(saved_errno) appended. ENOENT, EACCES and ENOTDIR become
- * QVL_EMISSING when reading (is_write false); all others QVL_EIO. */
+/* As qvl_fail, with strerror(saved_errno) appended. ENOENT, EACCES, ENOTDIR, ELOOP and ENAMETOOLONG
+ * become QVL_EMISSING when reading (is_write false); all others QVL_EIO. */
 qvl_status qvl_fail_errno(qvl_err *err, int saved_errno, int is_write, const char *format, ...)
     QVL_PRINTF(4, 5);
 

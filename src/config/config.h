@@ -34,7 +34,8 @@ typedef struct qvl_config {
     char *tokenized_path;
     int64_t cutoff_len, max_samples; /* max_samples -1: null */
     double val_size;
-    bool train_on_prompt, mask_history, overwrite_cache;
+    bool train_on_prompt, mask_history, overwrite_cache, strict_paths;
+    char *on_bad_sample;
     /* output */
     char *output_dir, *resume_from_checkpoint, *save_strategy, *eval_strategy;
     bool overwrite_output_dir, do_train, do_eval, logging_first_step, save_only_model;

@@ -321,6 +321,9 @@ const qvl_option QVL_OPTIONS[] = {
            "keep the features of each image; off: compute each time"),
     CHOICE(adapter_layout, "hf4.52", "hf4.52|hf4.51",
            "tensor names for transformers from 4.52, or before"),
+    CHOICE(on_bad_sample, "error", "error|skip",
+           "when samples are bad (all are listed): stop, or leave them out"),
+    BOOL(strict_paths, "false", "refuse images that are not within media_dir, links followed"),
 };
 
 const size_t QVL_N_OPTIONS = sizeof QVL_OPTIONS / sizeof *QVL_OPTIONS;

@@ -1,5 +1,6 @@
 #include "src/data/encode.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,21 +81,55 @@ void qvl_cut_lengths(int64_t *keep_source, int64_t *keep_target, int64_t source,
 /* ---- images ------------------------------------------------------------------------------------
  */
 
+/* strict_paths: where the file really is, with all links followed, must be below where media_dir
+ * really is. */
+static qvl_status check_within(const char *media_dir, const char *path, qvl_err *err)
+{
+    char *root = realpath(media_dir, NULL), *real = root ? realpath(path, NULL) : NULL;
+    const size_t n = root ? strlen(root) : 0;
+    const bool is_top = n == 1; /* "/" */
+    qvl_status rc = QVL_OK;
+    if (!root || !real)
+        rc = qvl_fail_errno(err, errno, 0, "%s", root ? path : media_dir);
+    else if (!is_top && (strncmp(real, root, n) != 0 || real[n] != '/'))
+        rc = qvl_fail(err, QVL_EDATA, "%s: lies outside of media_dir %s (strict_paths: true)", path,
+                      media_dir);
+    free(root);
+    free(real);
+    return rc;
+}
+
 /* Under media_dir if it is there, else the path as it is (REFERENCE 7.2). */
 static qvl_status resolve_image(const qvl_sample_encoder *encoder, char out[QVL_PATH_BYTES],
                                 const char *given, qvl_err *err)
 {
     const qvl_status rc = qvl_path_join(out, encoder->options.media_dir, given, err);
+    if (rc == QVL_OK && encoder->options.strict_paths)
+        return check_within(encoder->options.media_dir, out, err);
     if (rc != QVL_OK || qvl_file_is_regular(out) || !qvl_file_is_regular(given))
         return rc;
     return qvl_path_join(out, "", given, err);
+}
+
+/* Every token of every image must be within cutoff_len. A record that has more is refused before
+ * its text is written out, which could be millions of times as long as the record. */
+static qvl_status check_room(const qvl_sample_encoder *encoder, int64_t needed, qvl_err *err)
+{
+    if (needed <= encoder->options.cutoff_len)
+        return QVL_OK;
+    return qvl_fail(err, QVL_EDATA,
+                    "cutoff_len %" PRId64 " cuts its images: they need %" PRId64
+                    " image tokens or more; raise cutoff_len or lower image_max_pixels",
+                    encoder->options.cutoff_len, needed);
 }
 
 static qvl_status plan_images(const qvl_sample_encoder *encoder, qvl_encoded *out,
                               const qvl_conversation *conversation, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
-    qvl_status rc = QVL_OK;
+    int64_t needed = 0;
+    qvl_status rc = check_room(encoder, (int64_t)conversation->n_images, err);
+    QVL_TRY(rc);
     QVL_TRY(qvl_reserve(&out->grids, &out->grids_capacity, 3 * conversation->n_images + 1,
                         sizeof *out->grids, "image grids", err));
     for (size_t i = 0; i < conversation->n_images; i++) {
@@ -107,6 +142,8 @@ static qvl_status plan_images(const qvl_sample_encoder *encoder, qvl_encoded *ou
         memcpy(out->grids + 3 * i, plan.grid_thw, sizeof plan.grid_thw);
         QVL_TRY(qvl_text_add(&out->image_paths, path, strlen(path) + 1, err));
         out->n_images++;
+        needed += (int64_t)plan.grid_thw[0] * plan.grid_thw[1] * plan.grid_thw[2] / 4;
+        QVL_TRY(check_room(encoder, needed, err));
     }
 out:
     return rc;

@@ -20,6 +20,7 @@ typedef struct qvl_encode_options {
     bool train_on_prompt, mask_history, split_special_tokens;
     const char *default_system; /* NULL: the template's */
     const char *media_dir;
+    bool strict_paths; /* images must be within media_dir, wherever links lead */
     qvl_image_limits limits;
     int32_t image_token, video_token; /* ids of <|image_pad|> and <|video_pad|>; -1: none */
 } qvl_encode_options;

@@ -10,6 +10,7 @@ void qvl_image_list_fini(qvl_image_list *list)
     free(list->images);
     free(list->table);
     qvl_text_fini(&list->paths);
+    qvl_text_fini(&list->faults);
     *list = (qvl_image_list){0};
 }
 
@@ -50,7 +51,7 @@ static qvl_status grow_table(qvl_image_list *list, qvl_err *err)
 }
 
 qvl_status qvl_image_list_add(qvl_image_list *list, int32_t *out, const char *path,
-                              const int32_t grid[3], int64_t ref, qvl_err *err)
+                              const int32_t grid[3], qvl_err *err)
 {
     qvl_status rc = QVL_OK;
     if (2 * (list->count + 1) > list->table_size)
@@ -62,7 +63,7 @@ qvl_status qvl_image_list_add(qvl_image_list *list, int32_t *out, const char *pa
         QVL_TRY(qvl_reserve(&list->images, &list->capacity, list->count + 1, sizeof *list->images,
                             "image list", err));
         qvl_listed_image *image = &list->images[list->count++];
-        *image = (qvl_listed_image){.path = list->paths.len, .first_ref = ref};
+        *image = (qvl_listed_image){.path = list->paths.len};
         memcpy(image->grid, grid, sizeof image->grid);
         QVL_TRY(qvl_text_add(&list->paths, path, strlen(path) + 1, err));
         list->table[at] = (uint32_t)list->count;
@@ -70,4 +71,31 @@ qvl_status qvl_image_list_add(qvl_image_list *list, int32_t *out, const char *pa
     *out = (int32_t)list->table[at] - 1;
 out:
     return rc;
+}
+
+qvl_status qvl_image_list_mark(qvl_image_list *list, size_t index, qvl_status status,
+                               const char *text, qvl_err *err)
+{
+    const char code = (char)status;
+    const size_t at = list->faults.len;
+    qvl_status rc = QVL_OK;
+    if (at >= UINT32_MAX - 1)
+        return QVL_OK; /* 4 GiB of them: those before say enough */
+    QVL_TRY(qvl_text_add(&list->faults, &code, 1, err));
+    QVL_TRY(qvl_text_add(&list->faults, text, strlen(text) + 1, err));
+    list->images[index].fault = (uint32_t)at + 1;
+out:
+    return rc;
+}
+
+qvl_status qvl_image_list_fault(const qvl_image_list *list, const char *path, const char **out_text)
+{
+    if (list->faults.len == 0)
+        return QVL_OK;
+    const uint32_t number = list->table[place_of(list, path)];
+    const uint32_t fault = number ? list->images[number - 1].fault : 0;
+    if (!fault)
+        return QVL_OK;
+    *out_text = list->faults.data + fault;
+    return (qvl_status)(unsigned char)list->faults.data[fault - 1];
 }

@@ -67,69 +67,8 @@ static qvl_status check_existing(bool *out_fits, const char *path, const char *d
 /* ---- encoding -----------------------------------------------------------------------------------
  */
 
-/* The message of one block to rank 0, which takes it in. */
-static qvl_status take_block(qvl_part *part, int rank, int64_t first, qvl_text *message,
-                             qvl_status *local, qvl_err *err)
-{
-    const bool is_root = qvl_world_rank(part->world) == 0;
-    const bool is_mine = qvl_world_rank(part->world) == rank;
-    uint64_t n_bytes = is_mine ? message->len : 0;
-    qvl_block_entry entry;
-    size_t at = 0;
-    qvl_status rc = QVL_OK;
-    if (is_mine && !is_root) {
-        QVL_TRY(qvl_world_send(part->world, &n_bytes, sizeof n_bytes, 0, err));
-        QVL_TRY(qvl_world_send(part->world, message->data, message->len, 0, err));
-    } else if (!is_mine && is_root) {
-        QVL_TRY(qvl_world_receive(part->world, &n_bytes, sizeof n_bytes, rank, err));
-        qvl_text_clear(message);
-        QVL_TRY(qvl_reserve(&message->data, &message->capacity, (size_t)n_bytes + 1, 1,
-                            "encoded block", err));
-        QVL_TRY(qvl_world_receive(part->world, message->data, (size_t)n_bytes, rank, err));
-        message->len = (size_t)n_bytes;
-    }
-    for (int64_t i = first; is_root && *local == QVL_OK && qvl_block_next(&entry, message, &at);
-         i++)
-        *local = qvl_part_add(part, &part->refs[i], &entry, err);
-out:
-    return rc;
-}
-
-static qvl_status encode_part(qvl_part *part, qvl_block_encoder *encoder, qvl_err *err)
-{
-    const int n_ranks = qvl_world_size(part->world), rank = qvl_world_rank(part->world);
-    const int64_t round_size = (int64_t)QVL_BLOCK_RECORDS * n_ranks;
-    qvl_text own = {0}, received = {0};
-    qvl_status rc = QVL_OK;
-    for (int64_t round = 0; round < part->n_refs; round += round_size) {
-        qvl_status local = QVL_OK;
-        for (int r = 0; r < n_ranks; r++) {
-            const int64_t first = round + (int64_t)r * QVL_BLOCK_RECORDS;
-            const int64_t left = part->n_refs - first;
-            const int64_t n = left < QVL_BLOCK_RECORDS ? left : QVL_BLOCK_RECORDS;
-            if (r == rank && n > 0)
-                local = qvl_block_encode(encoder, &own, part->refs + first, n, err);
-        }
-        QVL_TRY(qvl_world_agree(part->world, local, err));
-        for (int r = 0; r < n_ranks; r++) {
-            const int64_t first = round + (int64_t)r * QVL_BLOCK_RECORDS;
-            if (first < part->n_refs)
-                QVL_TRY(take_block(part, r, first, r == rank ? &own : &received, &local, err));
-        }
-        QVL_TRY(qvl_world_agree(part->world, local, err));
-        const int64_t done = round + round_size < part->n_refs ? round + round_size : part->n_refs;
-        const double seconds = qvl_clock_s() - part->started_s;
-        qvl_log_live(part->log, "%s data: %" PRId64 " of %" PRId64 " records, %.0f a second",
-                     part->name, done, part->n_refs, (double)done / (seconds > 0 ? seconds : 1));
-    }
-out:
-    qvl_text_fini(&own);
-    qvl_text_fini(&received);
-    return rc;
-}
-
 /* What is wrong with the parts. */
-static qvl_status judge(const qvl_part *parts, int n_parts, qvl_err *err)
+static qvl_status judge(const qvl_part *parts, int n_parts, bool skips, qvl_err *err)
 {
     const qvl_err *first = NULL;
     int64_t n_bad = 0;
@@ -137,27 +76,29 @@ static qvl_status judge(const qvl_part *parts, int n_parts, qvl_err *err)
         first = !first && parts[i].n_bad ? &parts[i].first_bad : first;
         n_bad += parts[i].n_bad;
     }
-    for (int i = 0; i < n_parts && n_bad > 1; i++)
+    for (int i = 0; i < n_parts && n_bad > (skips ? 0 : 1); i++)
         qvl_part_report_bad(&parts[i]);
-    if (n_bad > 1)
+    if (skips && n_bad)
+        qvl_log_line(parts->log, "bad samples left out (on_bad_sample: skip): %" PRId64, n_bad);
+    if (n_bad > 1 && !skips)
         return qvl_fail(err, first->status, "%s (and %" PRId64 " more bad samples)", first->text,
                         n_bad - 1);
-    if (n_bad)
+    if (n_bad && !skips)
         return qvl_fail(err, first->status, "%s", first->text);
     for (int i = 0; i < n_parts; i++)
         if (parts[i].table.n_samples == 0)
             return qvl_fail(err, QVL_EDATA,
                             "no samples are left of the %s data (%" PRId64 " records, %" PRId64
-                            " dropped)",
-                            parts[i].name, parts[i].n_refs, parts[i].n_dropped);
+                            " dropped, %" PRId64 " bad)",
+                            parts[i].name, parts[i].n_refs, parts[i].n_dropped, parts[i].n_bad);
     return QVL_OK;
 }
 
 /* Faults are known to rank 0; all ranks learn of the first. */
-static qvl_status conclude(const qvl_part *parts, int n_parts, qvl_err *err)
+static qvl_status conclude(const qvl_part *parts, int n_parts, bool skips, qvl_err *err)
 {
     const bool is_root = qvl_world_rank(parts->world) == 0;
-    return qvl_world_agree(parts->world, is_root ? judge(parts, n_parts, err) : QVL_OK, err);
+    return qvl_world_agree(parts->world, is_root ? judge(parts, n_parts, skips, err) : QVL_OK, err);
 }
 
 typedef struct prepare_context {
@@ -169,6 +110,7 @@ typedef struct prepare_context {
     qvl_encode_options options;
     qvl_block_encoder *encoder;
     int n_threads;
+    bool skips; /* on_bad_sample */
     /* the directory that had to be made for a file, and the outermost that was */
     char made[QVL_PATH_BYTES], first_made[QVL_PATH_BYTES];
 } prepare_context;
@@ -204,15 +146,39 @@ out:
     return rc;
 }
 
-/* One part from records to what its writer will finish; path "" only checks. */
+/* Once over the records and, unless bad samples are only to be listed, the images. */
+static qvl_status run_pass(prepare_context *c, qvl_part *part, const char *path, bool only_lists,
+                           qvl_err *err)
+{
+    const bool is_writer = path[0] && !only_lists && qvl_world_rank(c->world) == 0;
+    qvl_status rc = is_writer ? open_writer(c, part, path, err) : QVL_OK;
+    QVL_TRY(qvl_world_agree(c->world, rc, err));
+    QVL_TRY(qvl_part_records(part, c->encoder, err));
+    if (!only_lists)
+        QVL_TRY(qvl_part_images(part, &c->options.limits, c->n_threads, err));
+out:
+    return rc;
+}
+
+/* One part from records to what its writer will finish; path "" only checks. That an image does not
+ * decode is seen when the samples with it are written already, so then all begins anew, knowing
+ * which images are faulty: every sample with one is listed, and none is in the file. */
 static qvl_status run_part(prepare_context *c, qvl_part *part, const char *path, qvl_err *err)
 {
-    const bool is_writer = path[0] && qvl_world_rank(c->world) == 0;
-    qvl_status rc = is_writer ? open_writer(c, part, path, err) : QVL_OK;
+    int64_t n_faulty = 0;
+    qvl_status rc = QVL_OK;
     part->started_s = qvl_clock_s();
-    QVL_TRY(qvl_world_agree(c->world, rc, err));
-    QVL_TRY(encode_part(part, c->encoder, err));
-    QVL_TRY(qvl_part_images(part, &c->options.limits, c->n_threads, err));
+    QVL_TRY(run_pass(c, part, path, false, err));
+    n_faulty = part->n_faulty;
+    QVL_TRY(qvl_world_max_i64(c->world, &n_faulty, 1, err));
+    if (n_faulty) {
+        qvl_part_restart(part);
+        QVL_TRY(run_pass(c, part, path, !c->skips, err));
+        if (part->n_faulty)
+            rc = qvl_fail(err, QVL_EDATA, "images of the %s data change while they are read",
+                          part->name);
+        QVL_TRY(qvl_world_agree(c->world, rc, err));
+    }
     if (qvl_world_rank(c->world) == 0)
         qvl_part_report(part);
 out:
@@ -254,7 +220,7 @@ static qvl_status encode_all(prepare_context *c, qvl_prepared *out, qvl_err *err
     QVL_TRY(qvl_world_agree(c->world, rc, err));
     for (int i = 0; i < n_parts; i++)
         QVL_TRY(run_part(c, &parts[i], i ? out->eval_path : out->train_path, err));
-    QVL_TRY(conclude(parts, n_parts, err));
+    QVL_TRY(conclude(parts, n_parts, c->skips, err));
     QVL_TRY(finish_part(c, &parts[0], &out->train, out->train_path, err));
     if (n_parts == 2)
         QVL_TRY(finish_part(c, &parts[1], &out->eval, out->eval_path, err));
@@ -314,6 +280,7 @@ static qvl_status open_tokenizer(prepare_context *c, const qvl_model_dims *dims,
                                       .media_dir = config->media_dir && config->media_dir[0]
                                                        ? config->media_dir
                                                        : config->dataset_dir,
+                                      .strict_paths = config->strict_paths,
                                       .limits = qvl_image_limits_default,
                                       .image_token = (int32_t)dims->image_token,
                                       .video_token = (int32_t)dims->video_token};
@@ -363,7 +330,11 @@ qvl_status qvl_prepare(qvl_prepared *out, const qvl_config *config, const qvl_mo
                        const char *model_dir, qvl_prepare_mode mode, int n_threads,
                        qvl_world *world, qvl_log *log, qvl_err *err)
 {
-    prepare_context c = {.config = config, .world = world, .log = log, .n_threads = n_threads};
+    prepare_context c = {.config = config,
+                         .world = world,
+                         .log = log,
+                         .n_threads = n_threads,
+                         .skips = strcmp(config->on_bad_sample, "skip") == 0};
     char limits[64];
     bool fits = false;
     qvl_status rc = QVL_OK;

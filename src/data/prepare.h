@@ -42,7 +42,8 @@ typedef struct qvl_prepared {
 void qvl_prepared_fini(qvl_prepared *prepared);
 
 /* Collective. model_dir holds tokenizer.json. All bad samples are listed, with file and index,
- * before it fails with the first of them. n_threads of this rank. */
+ * before it fails with the first of them or, with on_bad_sample: skip, goes on without them.
+ * n_threads of this rank. */
 qvl_status qvl_prepare(qvl_prepared *out, const qvl_config *config, const qvl_model_dims *dims,
                        const char *model_dir, qvl_prepare_mode mode, int n_threads,
                        qvl_world *world, qvl_log *log, qvl_err *err);

@@ -68,20 +68,26 @@ static result_header describe(const result *from)
     return header;
 }
 
+static qvl_status mark(qvl_part *part, int64_t index, qvl_status status, const char *text,
+                       qvl_err *err)
+{
+    part->n_faulty++;
+    return qvl_image_list_mark(&part->images, (size_t)index, status, text, err);
+}
+
 /* On rank 0: image number index, with its pixels. */
 static qvl_status accept(qvl_part *part, int64_t index, const result_header *header,
                          const uint8_t *rgb, qvl_err *err)
 {
     const qvl_listed_image *image = &part->images.images[index];
-    const qvl_record_ref *ref = &part->refs[image->first_ref];
     const int64_t patches = (int64_t)image->grid[1] * image->grid[2];
     const qvl_status status = (qvl_status)header->status;
     if (status == QVL_EDATA || status == QVL_EMISSING)
-        return qvl_part_add_bad(part, ref, status, header->text, err);
+        return mark(part, index, status, header->text, err);
     if (status != QVL_OK)
         return qvl_fail(err, status, "%s", header->text);
     if (memcmp(header->grid, image->grid, sizeof header->grid) != 0)
-        return qvl_part_add_bad(part, ref, QVL_EDATA, "its image changed while it was read", err);
+        return mark(part, index, QVL_EDATA, "its image changed while it was read", err);
     part->table.n_images++;
     part->table.n_image_tokens += patches / 4;
     part->table.max_patches = patches > part->table.max_patches ? patches : part->table.max_patches;

@@ -21,6 +21,8 @@ typedef struct qvl_part {
     const char *name;           /* "training", "evaluation" */
     qvl_dataset_writer *writer; /* NULL when only checking */
     qvl_image_list images;
+    qvl_image_list faulty; /* of an earlier pass: images with their faults */
+    int64_t n_faulty;      /* images of this pass that do not decode */
     qvl_sample_table table;
     size_t table_capacity, supervised_capacity;
     int64_t n_dropped, n_bad, n_cut_samples, n_supervised, n_image_uses;
@@ -33,15 +35,21 @@ typedef struct qvl_part {
 /* Takes in one entry of a message. */
 qvl_status qvl_part_add(qvl_part *part, const qvl_record_ref *ref, const qvl_block_entry *entry,
                         qvl_err *err);
-/* A fault of a record or of an image that it names. */
+/* A fault of a record or of an image that it names: listed with its file and number. */
 qvl_status qvl_part_add_bad(qvl_part *part, const qvl_record_ref *ref, qvl_status status,
                             const char *text, qvl_err *err);
 void qvl_part_report(const qvl_part *part);
 void qvl_part_report_bad(const qvl_part *part);
 void qvl_part_fini(qvl_part *part);
+/* Forgets everything but which images are faulty: the next pass counts records with one as bad. */
+void qvl_part_restart(qvl_part *part);
+
+/* Encodes all records of the part, spread over the ranks, and takes them in on rank 0. Collective.
+ */
+qvl_status qvl_part_records(qvl_part *part, qvl_block_encoder *encoder, qvl_err *err);
 
 /* Decodes and resizes all images of the part, each once, spread over ranks and threads, and writes
- * them. Collective. */
+ * them. Those that fail are marked in images and counted in n_faulty. Collective. */
 qvl_status qvl_part_images(qvl_part *part, const qvl_image_limits *limits, int n_threads,
                            qvl_err *err);
 

@@ -18,11 +18,27 @@ void qvl_part_fini(qvl_part *part)
 {
     qvl_dataset_writer_discard(part->writer);
     qvl_image_list_fini(&part->images);
+    qvl_image_list_fini(&part->faulty);
     qvl_sample_table_fini(&part->table);
     qvl_text_fini(&part->dropped_lines);
     qvl_text_fini(&part->bad_lines);
     free(part->columns);
     *part = (qvl_part){0};
+}
+
+void qvl_part_restart(qvl_part *part)
+{
+    qvl_part next = {.world = part->world,
+                     .log = part->log,
+                     .selection = part->selection,
+                     .refs = part->refs,
+                     .n_refs = part->n_refs,
+                     .name = part->name,
+                     .started_s = part->started_s,
+                     .faulty = part->images};
+    part->images = (qvl_image_list){0};
+    qvl_part_fini(part);
+    *part = next;
 }
 
 qvl_status qvl_part_add_bad(qvl_part *part, const qvl_record_ref *ref, qvl_status status,
@@ -45,6 +61,19 @@ static qvl_status add_dropped(qvl_part *part, const qvl_record_ref *ref, const c
         return QVL_OK;
     return qvl_text_printf(&part->dropped_lines, err, "  %s: %s\n",
                            qvl_selection_describe(part->selection, ref, where), text);
+}
+
+/* The first fault among the images of a record, as the pass before found them. */
+static qvl_status find_fault(const qvl_part *part, const qvl_block_entry *entry,
+                             const char **out_text)
+{
+    const char *path = entry->text;
+    qvl_status status = QVL_OK;
+    for (int32_t i = 0; i < entry->n_images && status == QVL_OK; i++) {
+        status = qvl_image_list_fault(&part->faulty, path, out_text);
+        path += strlen(path) + 1;
+    }
+    return status;
 }
 
 /* A row of the table. */
@@ -73,12 +102,14 @@ static qvl_status add_kept(qvl_part *part, const qvl_record_ref *ref, const qvl_
                            qvl_err *err)
 {
     int32_t *numbers = NULL;
-    const char *path = entry->text;
+    const char *path = entry->text, *text = NULL;
+    const qvl_status fault = find_fault(part, entry, &text);
     qvl_status rc = QVL_OK;
+    if (fault != QVL_OK)
+        return qvl_part_add_bad(part, ref, fault, text, err);
     QVL_TRY(qvl_alloc(&numbers, (size_t)entry->n_images, sizeof *numbers, "image numbers", err));
     for (int32_t i = 0; i < entry->n_images; i++) {
-        QVL_TRY(qvl_image_list_add(&part->images, &numbers[i], path, entry->grids + 3 * i,
-                                   ref - part->refs, err));
+        QVL_TRY(qvl_image_list_add(&part->images, &numbers[i], path, entry->grids + 3 * i, err));
         path += strlen(path) + 1;
     }
     part->n_image_uses += entry->n_images;

@@ -182,7 +182,11 @@ static qvl_status describe_settings(qvl_text *out, const qvl_selection *s, const
             out, err, "image_max_pixels %" PRId64 " image_min_pixels %" PRId64 " processor %s\n",
             config->image_max_pixels, config->image_min_pixels, limits));
         QVL_TRY(describe_text(out, "media_dir", config->media_dir, err));
+        if (config->strict_paths)
+            QVL_TRY(qvl_text_puts(out, "strict_paths\n", err));
     }
+    if (strcmp(config->on_bad_sample, "skip") == 0)
+        QVL_TRY(qvl_text_puts(out, "on_bad_sample skip\n", err));
     if (draws)
         QVL_TRY(qvl_text_printf(out, err, "seed %" PRId64 "\n", config->seed));
 out:

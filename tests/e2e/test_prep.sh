@@ -158,10 +158,10 @@ ok "/source and /sources name the file of each sample"
 
 # ---- no samples, missing things, odd JSON
 echo '[]' > data/none.json
-refused "no records" 65 'no samples are left of the training data \(0 records, 0 dropped\)$' base.yaml dataset=none output_dir=out
+refused "no records" 65 'no samples are left of the training data \(0 records, 0 dropped, 0 bad\)$' base.yaml dataset=none output_dir=out
 echo '[{"instruction": "a"}, {"instruction": "b", "output": 3}]' > data/none.json
-refused "all dropped" 65 'no samples are left of the training data \(2 records, 2 dropped\)$' base.yaml dataset=none output_dir=out
-refused "all of the evaluation part dropped" 65 'no samples are left of the evaluation data \(2 records, 2 dropped\)$' base.yaml dataset=good eval_dataset=none output_dir=out
+refused "all dropped" 65 'no samples are left of the training data \(2 records, 2 dropped, 0 bad\)$' base.yaml dataset=none output_dir=out
+refused "all of the evaluation part dropped" 65 'no samples are left of the evaluation data \(2 records, 2 dropped, 0 bad\)$' base.yaml dataset=good eval_dataset=none output_dir=out
 refused "no data set" 78 'dataset: is missing; there is nothing to encode' base.yaml output_dir=out
 refused "unknown data set" 66 "data/dataset_info.json: no data set 'god'; did you mean 'good'" base.yaml dataset=god output_dir=out
 refused "val_size takes all" 78 'val_size: 2 of 2 samples are kept apart' base.yaml dataset=good output_dir=out val_size=2

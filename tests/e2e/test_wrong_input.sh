@@ -58,6 +58,9 @@ sed 's/"model_type": "qwen2_5_vl"/"model_type": "llama"/' kept > model/config.js
 refused "another model" 65 'model_type is "llama", expected "qwen2_5_vl"' good.yaml
 sed 's/"hidden_size": 64,/"hidden_size": 64/' kept > model/config.json
 refused "JSON syntax in config.json" 65 "model/config.json:8:" good.yaml
+rm model/config.json && mkfifo model/config.json
+refused "a pipe for config.json" 66 "model/config.json: not a regular file" good.yaml
+rm model/config.json
 mv kept model/config.json
 shard=model/model-00002-of-00002.safetensors
 mv $shard kept
@@ -67,6 +70,9 @@ refused "truncated shard" 65 "$shard: .*truncated" good.yaml
 printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' > $shard
 refused "git-lfs pointer" 65 "$shard: is a git-lfs pointer" good.yaml
 mv kept $shard
+cp model/model.safetensors.index.json kept
+sed 's|"model-00002-of-00002.safetensors"|"../../etc/passwd"|' kept > model/model.safetensors.index.json
+refused "a shard elsewhere" 65 "shard name '../../etc/passwd' is not a file of the directory" good.yaml
 rm -r "$WORK/tiny"; cd "$WORK"
 fixture tied
 cp model/model.safetensors kept
@@ -92,10 +98,15 @@ rm train.h5
 refused "missing HDF5" 66 "train.h5: tokenized_path is not there" train.yaml
 mv kept train.h5
 refused "pack below the longest sample" 78 "pack_tokens: 16 is less than the longest sample" train.yaml pack_tokens=16
+cp -r adapter_init kept && sed 's/"lora_alpha": *[0-9.]*/"lora_alpha": 1e300/' kept/adapter_config.json > adapter_init/adapter_config.json
+refused "adapter with an absurd scale" 65 "adapter_config.json: r, lora_alpha or lora_dropout is missing or out of range" train.yaml
+rm -r adapter_init && mv kept adapter_init
 refused "not an adapter" 66 "adapter_config.json" train.yaml adapter_name_or_path=model
 
 # ---- output_dir
 refused "unwritable output_dir" 74 "/proc/nowhere" train.yaml output_dir=/proc/nowhere
+refused "output_dir below a file" 74 "create directory train.h5: Not a directory" train.yaml output_dir=train.h5/out
+refused "output_dir where nothing can be made" 74 "create directory /sys/nowhere: (Operation not permitted|Permission denied|Read-only file system)" train.yaml output_dir=/sys/nowhere
 mkdir "$WORK/full"
 if mount -t tmpfs -o size=64k tmpfs "$WORK/full" 2> /dev/null; then
   trap 'umount "$WORK/full"; rm -rf "$WORK"' EXIT
@@ -144,10 +155,25 @@ perl -e 'my $c = "IHDR" . pack("NNCCCCC", 60000, 60000, 8, 2, 0, 0, 0);
   my $r = 0xffffffff; for my $b (unpack "C*", $c) { $r ^= $b; for (1 .. 8) { $r = $r & 1 ? ($r >> 1) ^ 0xedb88320 : $r >> 1 } }
   print "\x89PNG\r\n\x1a\n", pack("N", 13), $c, pack("N", $r ^ 0xffffffff), pack("N", 100000), "IDAT"' > data/cut.png
 data "60000 x 60000 image" 65 "bad.json: sample 0: .*cut.png: .*60000 x 60000" d
+rm data/cut.png && ln -s cut.png data/cut.png
+data "image that is a link to itself" 66 "bad.json: sample 0: .*cut.png: Too many levels of symbolic links" d
+rm data/cut.png && ln -s /etc/passwd data/cut.png
+data "image outside of media_dir" 65 "bad.json: sample 0: .*cut.png: lies outside of media_dir data \\(strict_paths: true\\)" d strict_paths=true
+rm data/cut.png
 printf 'GIF89a\1\0\1\0\0\0\0;' > data/cut.png
 data "GIF image" 65 "bad.json: sample 0: .*cut.png: .*GIF" d
 echo "[$(message user "<image>$(printf 'word %.0s' {1..600})" assistant ', "images": ["'"$image"'"]')]" > data/bad.json
 data "image lost to cutoff_len" 65 "bad.json: sample 0: cutoff_len 16 cuts its images" d cutoff_len=16
+
+info long.json
+for i in $(seq 1 3000); do echo "{\"instruction\": \"$i $((i * 7919))\", \"output\": \"$((i * 104729))\"}"; done > data/long.json
+mkdir "$WORK/small"
+if mount -t tmpfs -o size=64k tmpfs "$WORK/small" 2> /dev/null; then
+  trap 'umount "$WORK/full" "$WORK/small" 2> /dev/null; rm -rf "$WORK"' EXIT
+  data "full disk while encoding" 74 "write .*small/t.h5: .*: No space left on device" d tokenized_path="$WORK/small/t.h5"
+else
+  echo "skip - full disk while encoding: no permission to mount a tmpfs"
+fi
 
 # the HDF5 file of another tokenizer
 rm -r data && cd "$WORK" && rm -r demo && "$BIN/qvl_demo" demo --samples 12 > "$WORK/log" && cd demo

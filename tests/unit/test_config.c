@@ -252,6 +252,8 @@ static const char *const KEYS[][2] = {
     {"share_gpu", "false"},
     {"vision_cache", "auto"},
     {"adapter_layout", "hf4.52"},
+    {"on_bad_sample", "error"},
+    {"strict_paths", "false"},
 };
 
 enum { N_KEYS = sizeof KEYS / sizeof *KEYS };
@@ -347,6 +349,8 @@ static void defaults_are_llama_factorys(void **state)
     assert_string_equal(c->adapter_layout, "hf4.52");
     assert_true(c->pack);
     assert_false(c->share_gpu);
+    assert_false(c->strict_paths);
+    assert_string_equal(c->on_bad_sample, "error");
     assert_int_equal(c->pack_tokens, 0);
     qvl_config_destroy(c);
 }

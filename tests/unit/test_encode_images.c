@@ -125,6 +125,52 @@ static void expect_refused(const char *json, const qvl_encode_options *options, 
     qvl_encoded_fini(&found);
 }
 
+/* strict_paths: only what really is below media_dir. */
+static void paths_outside_are_refused(void **state)
+{
+    (void)state;
+    static const char *const OUTSIDE[] = {"../outside.jpg", "link.jpg", "inside/../../outside.jpg",
+                                          "beside.jpg", "out/outside.jpg"};
+    char media[QVL_PATH_BYTES], path[QVL_PATH_BYTES], cwd[QVL_PATH_BYTES], json[3 * QVL_PATH_BYTES];
+    qvl_encode_options options = plain_options();
+    qvl_encoded found = {0};
+    scratch_directory(path, "inside_not");
+    assert_int_equal(qvl_file_copy(scratch_path(path, "outside.jpg"),
+                                   QVL_TEST_FIXTURES "/images/jpeg_420.jpg", NULL),
+                     QVL_OK);
+    assert_int_equal(qvl_file_copy(scratch_path(path, "inside_not/a.jpg"),
+                                   QVL_TEST_FIXTURES "/images/jpeg_420.jpg", NULL),
+                     QVL_OK);
+    scratch_directory(media, "inside");
+    assert_int_equal(qvl_directory_create(scratch_path(path, "inside/inside"), NULL), QVL_OK);
+    assert_int_equal(qvl_file_copy(scratch_path(path, "inside/a.jpg"),
+                                   QVL_TEST_FIXTURES "/images/jpeg_420.jpg", NULL),
+                     QVL_OK);
+    assert_int_equal(symlink("../outside.jpg", scratch_path(path, "inside/link.jpg")), 0);
+    assert_int_equal(symlink("..", scratch_path(path, "inside/out")), 0);
+    assert_int_equal(symlink("../inside_not/a.jpg", scratch_path(path, "inside/beside.jpg")), 0);
+    assert_int_equal(symlink("a.jpg", scratch_path(path, "inside/alias.jpg")), 0);
+    assert_int_equal(symlink("round.jpg", scratch_path(path, "inside/round.jpg")), 0);
+    options.media_dir = media;
+    for (size_t i = 0; i < sizeof OUTSIDE / sizeof *OUTSIDE; i++) {
+        snprintf(json, sizeof json, TALK("<image>", "a", "[\"%s\"]"), OUTSIDE[i]);
+        options.strict_paths = false;
+        encode_ok(&found, json, &options);
+        options.strict_paths = true;
+        expect_refused(json, &options, QVL_EDATA, "lies outside of media_dir|strict_paths: true");
+    }
+    encode_ok(&found, TALK("<image>", "a", "[\"a.jpg\"]"), &options);
+    encode_ok(&found, TALK("<image>", "a", "[\"inside/../alias.jpg\"]"), &options);
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    snprintf(json, sizeof json, TALK("<image>", "a", "[\"%s/%s/a.jpg\"]"), cwd, media);
+    encode_ok(&found, json, &options);
+    expect_refused(TALK("<image>", "a", "[\"/etc/passwd\"]"), &options, QVL_EDATA, "lies outside");
+    expect_refused(TALK("<image>", "a", "[\"none.jpg\"]"), &options, QVL_EMISSING, "No such file");
+    expect_refused(TALK("<image>", "a", "[\"round.jpg\"]"), &options, QVL_EMISSING,
+                   "symbolic links");
+    qvl_encoded_fini(&found);
+}
+
 static void what_is_wrong(void **state)
 {
     (void)state;
@@ -193,11 +239,38 @@ static void cuts_in_images(void **state)
                    "cuts its images: 34 of 35 image tokens are left; raise cutoff_len or lower "
                    "image_max_pixels");
     options.cutoff_len = 30;
-    expect_refused(one, &options, QVL_EDATA, "cutoff_len 30 cuts its images: 0 of 35 image tokens");
+    expect_refused(one, &options, QVL_EDATA,
+                   "cutoff_len 30 cuts its images: they need 35 image tokens or more");
     /* a pair with an image that is left out altogether */
     options.cutoff_len = 40;
     expect_refused(late, &options, QVL_EDATA, "cutoff_len 40 cuts its images: 0 of 4");
     qvl_encoded_fini(&found);
+}
+
+/* A record whose text would be far longer than itself is refused, not written out; and one with
+ * more images than any text has room for, before they are looked for. */
+static void many_images_are_refused(void **state)
+{
+    (void)state;
+    enum { N = 2000 };
+    qvl_encode_options options = plain_options();
+    for (int is_there = 0; is_there < 2; is_there++) {
+        qvl_text json = {0};
+        qvl_text_puts(&json, "{\"messages\": [{\"role\": \"user\", \"content\": \"", NULL);
+        for (int i = 0; i < N; i++)
+            qvl_text_puts(&json, "<image>", NULL);
+        qvl_text_puts(&json, "\"}, {\"role\": \"assistant\", \"content\": \"a\"}], \"images\": [",
+                      NULL);
+        for (int i = 0; i < N; i++)
+            qvl_text_printf(&json, NULL, "%s\"%s\"", i ? "," : "",
+                            is_there ? "jpeg_photo.jpg" : "nowhere");
+        assert_int_equal(qvl_text_puts(&json, "]}", NULL), QVL_OK);
+        options.cutoff_len = is_there ? 2048 : N - 1;
+        expect_refused(json.data, &options, QVL_EDATA,
+                       is_there ? "cutoff_len 2048 cuts its images: they need 2065 image tokens"
+                                : "cutoff_len 1999 cuts its images: they need 2000 image tokens");
+        qvl_text_fini(&json);
+    }
 }
 
 static int make_all(void **state)
@@ -214,9 +287,10 @@ static int remove_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tags_become_tokens), cmocka_unit_test(grids_and_paths),
-        cmocka_unit_test(where_images_are),   cmocka_unit_test(what_is_wrong),
-        cmocka_unit_test(cuts_in_images),
+        cmocka_unit_test(tags_become_tokens),      cmocka_unit_test(grids_and_paths),
+        cmocka_unit_test(where_images_are),        cmocka_unit_test(paths_outside_are_refused),
+        cmocka_unit_test(what_is_wrong),           cmocka_unit_test(cuts_in_images),
+        cmocka_unit_test(many_images_are_refused),
     };
     return cmocka_run_group_tests_name("encode_images", tests, make_all, remove_all);
 }

@@ -18,13 +18,12 @@ static void an_image_keeps_its_number(void **state)
     for (int i = 0; i < 8; i++) {
         const int32_t grid[3] = {1, 4 + i, 6};
         int32_t number = -1;
-        assert_int_equal(qvl_image_list_add(&list, &number, PATHS[i], grid, 10 + i, NULL), 0);
+        assert_int_equal(qvl_image_list_add(&list, &number, PATHS[i], grid, NULL), 0);
         assert_int_equal(number, NUMBERS[i]);
     }
     assert_int_equal(list.count, 5);
     assert_string_equal(list.paths.data + list.images[1].path, "b.jpg");
     assert_int_equal(list.images[1].grid[1], 5);
-    assert_int_equal(list.images[1].first_ref, 11);
     assert_int_equal(list.images[0].grid[1], 4); /* that of the first time */
     qvl_image_list_fini(&list);
     assert_int_equal(list.count, 0);
@@ -42,7 +41,7 @@ static void many_images(void **state)
         for (int i = 0; i < N; i++) {
             int32_t number = -1;
             snprintf(path, sizeof path, "directory/%d.png", i);
-            assert_int_equal(qvl_image_list_add(&list, &number, path, grid, i, NULL), 0);
+            assert_int_equal(qvl_image_list_add(&list, &number, path, grid, NULL), 0);
             assert_int_equal(number, i);
         }
     assert_int_equal(list.count, N);
@@ -53,11 +52,34 @@ static void many_images(void **state)
     qvl_image_list_fini(&list);
 }
 
+static void faults_are_found_by_path(void **state)
+{
+    (void)state;
+    const int32_t grid[3] = {1, 2, 2};
+    static const char *const PATHS[] = {"a.png", "b.png", "c.png"};
+    qvl_image_list list = {0};
+    const char *text = NULL;
+    int32_t number = 0;
+    assert_int_equal(qvl_image_list_fault(&list, "a.png", &text), QVL_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(qvl_image_list_add(&list, &number, PATHS[i], grid, NULL), QVL_OK);
+    assert_int_equal(qvl_image_list_mark(&list, 2, QVL_EDATA, "c.png: broken", NULL), QVL_OK);
+    assert_int_equal(qvl_image_list_mark(&list, 0, QVL_EMISSING, "a.png: gone", NULL), QVL_OK);
+    assert_int_equal(qvl_image_list_fault(&list, "a.png", &text), QVL_EMISSING);
+    assert_string_equal(text, "a.png: gone");
+    assert_int_equal(qvl_image_list_fault(&list, "b.png", &text), QVL_OK);
+    assert_int_equal(qvl_image_list_fault(&list, "c.png", &text), QVL_EDATA);
+    assert_string_equal(text, "c.png: broken");
+    assert_int_equal(qvl_image_list_fault(&list, "d.png", &text), QVL_OK);
+    qvl_image_list_fini(&list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_keeps_its_number),
         cmocka_unit_test(many_images),
+        cmocka_unit_test(faults_are_found_by_path),
     };
     return cmocka_run_group_tests_name("image_list", tests, NULL, NULL);
 }

@@ -250,6 +250,8 @@ static void digest_changes_with_what_matters(void **state)
         {"dataset: pictures", "dataset: pictures\nimage_max_pixels: 262144"},
         {"dataset: pictures", "dataset: pictures\nimage_min_pixels: 2048"},
         {"dataset: pictures", "dataset: pictures\nmedia_dir: elsewhere"},
+        {"dataset: pictures", "dataset: pictures\nstrict_paths: true"},
+        {"dataset: five", "dataset: five\non_bad_sample: skip"},
     };
     static const char *const EQUAL[][2] = {
         {"dataset: five", "dataset: five\nseed: 1"},
@@ -257,6 +259,7 @@ static void digest_changes_with_what_matters(void **state)
         {"dataset: five\nmax_samples: 100", "dataset: five\nmax_samples: 5"},
         {"dataset: ten\nval_size: 0.2", "dataset: ten\nval_size: 2"},
         {"dataset: five", "dataset: five\nimage_max_pixels: 262144\nmedia_dir: elsewhere"},
+        {"dataset: five", "dataset: five\nstrict_paths: true\non_bad_sample: error"},
         {"dataset: five", "dataset: five\nlearning_rate: 1\ndata_seed: 5\nbf16: true\n"
                           "per_device_train_batch_size: 2\nlora_rank: 3\ntokenized_path: t.h5\n"
                           "overwrite_cache: true\nplot_loss: true"},
