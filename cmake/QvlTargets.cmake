@@ -1,6 +1,10 @@
 # How our own targets are compiled. Flags attach to targets, never to dependencies.
 find_package(Git QUIET)
 set(QVL_GIT_REVISION "unknown")
+# Asked again when HEAD moves.
+if(EXISTS ${CMAKE_SOURCE_DIR}/.git/logs/HEAD)
+  set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/.git/logs/HEAD)
+endif()
 if(GIT_FOUND)
   execute_process(COMMAND ${GIT_EXECUTABLE} describe --always --dirty
                   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} OUTPUT_VARIABLE QVL_GIT_REVISION
