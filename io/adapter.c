@@ -51,8 +51,8 @@ out:
     return rc;
 }
 
-static qvl_status write_tensors(const char *path, qvl_adapter_layout layout,
-                                const qvl_adapter_matrix *matrices, size_t count, qvl_err *err)
+static qvl_status format_tensors(qvl_text *out, qvl_adapter_layout layout,
+                                 const qvl_adapter_matrix *matrices, size_t count, qvl_err *err)
 {
     enum { NAME_BYTES = 192 };
     qvl_tensor *tensors = NULL;
@@ -71,11 +71,21 @@ static qvl_status write_tensors(const char *path, qvl_adapter_layout layout,
                                   .shape = {matrices[i].rows, matrices[i].cols},
                                   .data = matrices[i].data};
     }
-    rc = qvl_safetensors_write(path, tensors, count, err);
+    rc = qvl_safetensors_format(out, tensors, count, err);
 out:
     free(tensors);
     free(names);
     return rc;
+}
+
+qvl_status qvl_adapter_format(qvl_text *out_config, qvl_text *out_tensors,
+                              const qvl_adapter_config *config, qvl_adapter_layout layout,
+                              const char *base_model, const qvl_adapter_matrix *matrices,
+                              size_t count, qvl_err *err)
+{
+    qvl_text_clear(out_config);
+    const qvl_status rc = format_config(out_config, config, base_model, matrices, count, err);
+    return rc == QVL_OK ? format_tensors(out_tensors, layout, matrices, count, err) : rc;
 }
 
 qvl_status qvl_adapter_write(const char *directory, const qvl_adapter_config *config,
@@ -83,15 +93,16 @@ qvl_status qvl_adapter_write(const char *directory, const qvl_adapter_config *co
                              const qvl_adapter_matrix *matrices, size_t count, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
-    qvl_text text = {0};
+    qvl_text text = {0}, tensors = {0};
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_path_join(path, directory, "adapter_model.safetensors", err));
-    QVL_TRY(write_tensors(path, layout, matrices, count, err));
-    QVL_TRY(format_config(&text, config, base_model, matrices, count, err));
-    QVL_TRY(qvl_path_join(path, directory, "adapter_config.json", err));
+    QVL_TRY(qvl_adapter_format(&text, &tensors, config, layout, base_model, matrices, count, err));
+    QVL_TRY(qvl_path_join(path, directory, QVL_ADAPTER_TENSORS, err));
+    QVL_TRY(qvl_file_replace(path, tensors.data, tensors.len, err));
+    QVL_TRY(qvl_path_join(path, directory, QVL_ADAPTER_CONFIG, err));
     QVL_TRY(qvl_file_replace(path, text.data, text.len, err));
 out:
     qvl_text_fini(&text);
+    qvl_text_fini(&tensors);
     return rc;
 }
 

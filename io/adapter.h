@@ -34,6 +34,16 @@ typedef struct qvl_adapter_matrix {
     const float *data;
 } qvl_adapter_matrix;
 
+/* The names of an adapter's two files. */
+#define QVL_ADAPTER_CONFIG  "adapter_config.json"
+#define QVL_ADAPTER_TENSORS "adapter_model.safetensors"
+
+/* What both files shall contain, cleared first. */
+qvl_status qvl_adapter_format(qvl_text *out_config, qvl_text *out_tensors,
+                              const qvl_adapter_config *config, qvl_adapter_layout layout,
+                              const char *base_model, const qvl_adapter_matrix *matrices,
+                              size_t count, qvl_err *err);
+
 /* Writes both files into directory, which must exist; each replaces its predecessor whole.
  * target_modules lists every module by a suffix that no other module of either naming has. */
 qvl_status qvl_adapter_write(const char *directory, const qvl_adapter_config *config,

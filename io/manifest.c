@@ -7,10 +7,48 @@
 #include "src/base/files.h"
 #include "src/base/sha256.h"
 
-static const char NAME[] = "manifest.json";
+static const char NAME[] = QVL_MANIFEST_FILE;
 
-static qvl_status describe_file(json_t *files, const char *directory, const char *name,
-                                qvl_err *err)
+static json_t *new_manifest(int64_t step)
+{
+    return json_pack("{s:s,s:i,s:I,s:{}}", "format", "qvl-checkpoint", "version", 1, "step",
+                     (json_int_t)step, "files");
+}
+
+static qvl_status add_entry(json_t *root, const char *name, int64_t size, const char *digest,
+                            qvl_err *err)
+{
+    json_t *entry = json_pack("{s:I,s:s}", "size", (json_int_t)size, "sha256", digest);
+    if (!entry || json_object_set_new(json_object_get(root, "files"), name, entry) != 0)
+        return qvl_fail_memory(err, 1, "manifest");
+    return QVL_OK;
+}
+
+static qvl_status dump(qvl_text *out, const json_t *root, qvl_err *err)
+{
+    qvl_text_clear(out);
+    const qvl_status rc = qvl_json_dump_indented(out, root, 2, err);
+    return rc == QVL_OK ? qvl_text_puts(out, "\n", err) : rc;
+}
+
+qvl_status qvl_manifest_format(qvl_text *out, const qvl_manifest_item *items, size_t count,
+                               int64_t step, qvl_err *err)
+{
+    char digest[QVL_SHA256_TEXT_BYTES];
+    json_t *root = new_manifest(step);
+    qvl_status rc = root ? QVL_OK : qvl_fail_memory(err, 1, "manifest");
+    for (size_t i = 0; i < count && rc == QVL_OK; i++) {
+        rc = qvl_sha256_bytes(digest, items[i].bytes, items[i].n_bytes, err);
+        if (rc == QVL_OK)
+            rc = add_entry(root, items[i].name, (int64_t)items[i].n_bytes, digest, err);
+    }
+    if (rc == QVL_OK)
+        rc = dump(out, root, err);
+    json_decref(root);
+    return rc;
+}
+
+static qvl_status describe_file(json_t *root, const char *directory, const char *name, qvl_err *err)
 {
     char path[QVL_PATH_BYTES], digest[QVL_SHA256_TEXT_BYTES];
     int64_t size = 0;
@@ -21,11 +59,7 @@ static qvl_status describe_file(json_t *files, const char *directory, const char
         rc = qvl_sha256_file(digest, path, err);
     if (rc == QVL_OK)
         rc = qvl_file_flush(path, err);
-    if (rc == QVL_OK &&
-        json_object_set_new(
-            files, name, json_pack("{s:I,s:s}", "size", (json_int_t)size, "sha256", digest)) != 0)
-        rc = qvl_fail(err, QVL_EINTERNAL, "manifest of %s", directory);
-    return rc;
+    return rc == QVL_OK ? add_entry(root, name, size, digest, err) : rc;
 }
 
 qvl_status qvl_manifest_write(const char *directory, int64_t step, qvl_err *err)
@@ -34,16 +68,14 @@ qvl_status qvl_manifest_write(const char *directory, int64_t step, qvl_err *err)
     char **names = NULL;
     size_t count = 0;
     qvl_text text = {0};
-    json_t *root = json_pack("{s:s,s:i,s:I,s:{}}", "format", "qvl-checkpoint", "version", 1, "step",
-                             (json_int_t)step, "files");
+    json_t *root = new_manifest(step);
     qvl_status rc = root ? QVL_OK : qvl_fail_memory(err, 1, "manifest");
     QVL_TRY(rc);
     QVL_TRY(qvl_directory_list(&names, &count, directory, err));
     for (size_t i = 0; i < count; i++)
         if (strcmp(names[i], NAME) != 0)
-            QVL_TRY(describe_file(json_object_get(root, "files"), directory, names[i], err));
-    QVL_TRY(qvl_json_dump_indented(&text, root, 2, err));
-    QVL_TRY(qvl_text_puts(&text, "\n", err));
+            QVL_TRY(describe_file(root, directory, names[i], err));
+    QVL_TRY(dump(&text, root, err));
     QVL_TRY(qvl_path_join(path, directory, NAME, err));
     QVL_TRY(qvl_file_replace(path, text.data, text.len, err));
 out:

@@ -13,6 +13,7 @@
 
 #include "src/base/dtype.h"
 #include "src/base/status.h"
+#include "src/base/text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -89,6 +90,10 @@ const char *qvl_tensor_format_shape(char buffer[160], const int64_t *shape, int 
  * n_bytes of the tensors is computed here. Written under another name, flushed, renamed. */
 qvl_status qvl_safetensors_write(const char *path, const qvl_tensor *tensors, size_t count,
                                  qvl_err *err);
+
+/* The same bytes in memory; every tensor must have data. out is cleared first. */
+qvl_status qvl_safetensors_format(qvl_text *out, const qvl_tensor *tensors, size_t count,
+                                  qvl_err *err);
 
 #ifdef __cplusplus
 }

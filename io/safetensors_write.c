@@ -90,6 +90,45 @@ out:
     return rc;
 }
 
+static qvl_status sort_tensors(qvl_tensor **out, qvl_text *header, const qvl_tensor *tensors,
+                               size_t count, qvl_err *err)
+{
+    const qvl_status rc = qvl_alloc(out, count, sizeof **out, "tensor list", err);
+    if (rc != QVL_OK)
+        return rc;
+    if (count) {
+        memcpy(*out, tensors, count * sizeof **out);
+        qsort(*out, count, sizeof **out, compare_for_writing);
+    }
+    return format_header(header, *out, count, err);
+}
+
+qvl_status qvl_safetensors_format(qvl_text *out, const qvl_tensor *tensors, size_t count,
+                                  qvl_err *err)
+{
+    qvl_text header = {0};
+    qvl_tensor *sorted = NULL;
+    char length[8];
+    size_t total = 8;
+    qvl_status rc = QVL_OK;
+    qvl_text_clear(out);
+    QVL_TRY(sort_tensors(&sorted, &header, tensors, count, err));
+    total += header.len;
+    for (size_t i = 0; i < count; i++)
+        total += (size_t)sorted[i].n_bytes;
+    QVL_TRY(qvl_reserve(&out->data, &out->capacity, total + 1, 1, "safetensors", err));
+    for (int i = 0; i < 8; i++)
+        length[i] = (char)((uint64_t)header.len >> (8 * i));
+    QVL_TRY(qvl_text_add(out, length, sizeof length, err));
+    QVL_TRY(qvl_text_add(out, header.data, header.len, err));
+    for (size_t i = 0; i < count; i++)
+        QVL_TRY(qvl_text_add(out, sorted[i].data, (size_t)sorted[i].n_bytes, err));
+out:
+    qvl_text_fini(&header);
+    free(sorted);
+    return rc;
+}
+
 qvl_status qvl_safetensors_write(const char *path, const qvl_tensor *tensors, size_t count,
                                  qvl_err *err)
 {
@@ -97,15 +136,9 @@ qvl_status qvl_safetensors_write(const char *path, const qvl_tensor *tensors, si
     qvl_tensor *sorted = NULL;
     char temporary[QVL_PATH_BYTES];
     int fd = -1;
-    qvl_status rc = qvl_alloc(&sorted, count, sizeof *sorted, "tensor list", err);
-    if (rc != QVL_OK)
-        return rc;
-    if (count) {
-        memcpy(sorted, tensors, count * sizeof *sorted);
-        qsort(sorted, count, sizeof *sorted, compare_for_writing);
-    }
+    qvl_status rc = QVL_OK;
     temporary[0] = '\0';
-    QVL_TRY(format_header(&header, sorted, count, err));
+    QVL_TRY(sort_tensors(&sorted, &header, tensors, count, err));
     if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >=
         (int)sizeof temporary) {
         temporary[0] = '\0';

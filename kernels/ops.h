@@ -305,7 +305,8 @@ typedef struct qvl_sum_squares_args {
 /* AdamW (REFERENCE 8.6) on flat buffers, with the clipping of 8.5 folded in:
  *   coef = max_grad_norm > 0 ? min(1, max_grad_norm / (sqrt(*grad_sum_squares) + 1e-6)) : 1
  *   g *= coef;  p *= 1 - lr*wd;  m += (1-beta1)(g - m);  v = beta2 v + (1-beta2) g^2
- *   p -= lr/bias1 * m / (sqrt(v)/sqrt(bias2) + eps);  g = 0, ready for the next step */
+ *   p -= lr/bias1 * m / (sqrt(v)/sqrt(bias2) + eps);  g = 0, ready for the next step
+ * Where *grad_sum_squares is not finite nothing is changed, the gradient included. */
 typedef struct qvl_adamw_args {
     float *param, *grad, *exp_avg, *exp_avg_sq; /* [n] */
     const float *grad_sum_squares;              /* [1] */

@@ -30,7 +30,7 @@ static qvl_status sum_chunk(qvl_world *world, float *chunk, int n, float *receiv
     QVL_MPI(MPI_Ialltoallv(chunk, counts, starts, MPI_FLOAT, received, own_counts, own_starts,
                            MPI_FLOAT, world->comm, &request),
             "gradient exchange");
-    QVL_TRY(qvl_world_wait(world, &request, "gradient exchange", err));
+    QVL_TRY(qvl_world_wait(world, &request, "gradient exchange", (size_t)n * sizeof *chunk, err));
     float *own = chunk + starts[world->rank];
     for (int i = 0; i < mine; i++) {
         double sum = 0.0;
@@ -41,7 +41,7 @@ static qvl_status sum_chunk(qvl_world *world, float *chunk, int n, float *receiv
     QVL_MPI(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, chunk, counts, starts, MPI_FLOAT,
                             world->comm, &request),
             "gradient gather");
-    QVL_TRY(qvl_world_wait(world, &request, "gradient gather", err));
+    QVL_TRY(qvl_world_wait(world, &request, "gradient gather", (size_t)n * sizeof *chunk, err));
 out:
     return rc;
 }

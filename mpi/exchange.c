@@ -46,6 +46,10 @@ static qvl_status settle(qvl_exchange *exchange, ncclResult_t code, const char *
         if (code != ncclInProgress)
             break;
         const double waited = qvl_clock_s() - start;
+        if (qvl_world_look(exchange->world, err) != QVL_OK) {
+            give_up(exchange);
+            return QVL_EDEVICE;
+        }
         if (waited > exchange->world->deadline_s) {
             give_up(exchange);
             return qvl_fail(err, QVL_EDEVICE,
@@ -149,22 +153,32 @@ qvl_status qvl_exchange_poll(void *context, double waited_s, qvl_err *err)
 {
     qvl_exchange *exchange = context;
     ncclResult_t code = ncclSuccess;
+    char where[128];
     if (!exchange->comm)
         return lost(err);
     if (ncclCommGetAsyncError(exchange->comm, &code) != ncclSuccess)
         code = ncclInternalError;
     if (code != ncclSuccess && code != ncclInProgress) {
-        const qvl_status rc = fail(exchange, code, exchange->world->phase, err);
+        const qvl_status rc = fail(exchange, code, exchange->world->watch.phase, err);
         give_up(exchange);
         return rc;
+    }
+    if (waited_s > 0.2 && qvl_world_look(exchange->world, err) != QVL_OK) {
+        give_up(exchange);
+        return QVL_EDEVICE;
     }
     if (waited_s <= exchange->world->deadline_s)
         return QVL_OK;
     give_up(exchange);
-    return qvl_fail(
-        err, QVL_EDEVICE,
-        "while %s: waited %.0f s for the GPU and the other ranks; ddp_timeout is %.0f s",
-        exchange->world->phase, waited_s, exchange->world->deadline_s);
+    qvl_text who = {0};
+    qvl_watch_describe(&who, &exchange->world->watch);
+    const qvl_status rc =
+        qvl_fail(err, QVL_EDEVICE,
+                 "%s: waited %.0f s for the GPU and the other ranks; ddp_timeout is %.0f s%s",
+                 qvl_world_where(where, exchange->world), waited_s, exchange->world->deadline_s,
+                 who.data ? who.data : "");
+    qvl_text_fini(&who);
+    return rc;
 }
 
 #else

@@ -1,13 +1,16 @@
 #include "mpi/world_internal.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/base/stop.h"
 
 qvl_status qvl_world_check(int code, const char *doing, qvl_err *err)
 {
@@ -28,7 +31,6 @@ qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err)
         return rc;
     world->failed_rank = -1;
     world->deadline_s = 600.0;
-    world->phase = "starting";
     world->log = log;
     world->comm = world->local = MPI_COMM_NULL;
     QVL_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "start");
@@ -43,6 +45,7 @@ qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err)
     MPI_Comm_rank(world->local, &world->local_rank);
     MPI_Comm_size(world->local, &world->n_local);
     MPI_Get_processor_name(world->host, &length);
+    qvl_watch_open(&world->watch, world->local, world->rank);
     log->rank = world->rank;
     log->n_ranks = world->n_ranks;
     *out = world;
@@ -58,6 +61,7 @@ void qvl_world_destroy(qvl_world *world)
         return;
     if (world->n_ranks > 1) /* MPI_Finalize waits without a deadline */
         qvl_world_barrier(world, NULL);
+    qvl_watch_close(&world->watch);
     if (world->local != MPI_COMM_NULL)
         MPI_Comm_free(&world->local);
     if (world->comm != MPI_COMM_NULL)
@@ -94,7 +98,12 @@ int qvl_world_failed_rank(const qvl_world *world)
 
 void qvl_world_set_phase(qvl_world *world, const char *phase)
 {
-    world->phase = phase;
+    qvl_watch_set_phase(&world->watch, phase);
+}
+
+void qvl_world_set_step(qvl_world *world, int64_t step)
+{
+    qvl_watch_set_step(&world->watch, step);
 }
 
 void qvl_world_set_deadline(qvl_world *world, double seconds)
@@ -102,36 +111,97 @@ void qvl_world_set_deadline(qvl_world *world, double seconds)
     world->deadline_s = seconds;
 }
 
+const char *qvl_world_where(char buffer[128], const qvl_world *world)
+{
+    const int n = snprintf(buffer, 128, "while %.80s", world->watch.phase);
+    if (world->watch.step >= 0)
+        snprintf(buffer + n, 128 - (size_t)n, ", step %" PRId64, world->watch.step);
+    return buffer;
+}
+
+void qvl_world_await_stop(qvl_world *world)
+{
+    world->is_stop_awaited = true;
+}
+
+bool qvl_world_is_stopping(const qvl_world *world)
+{
+    return world->stop != 0;
+}
+
+const char *qvl_world_stop_text(char buffer[96], const qvl_world *world)
+{
+    const int n = snprintf(buffer, 96, "%s", qvl_stop_name(world->stop));
+    if (world->stop < QVL_STOP_MAX_HOURS && world->n_ranks > 1)
+        snprintf(buffer + n, 96 - (size_t)n, " on rank %d", world->stop_rank);
+    return buffer;
+}
+
+qvl_status qvl_world_look(qvl_world *world, qvl_err *err)
+{
+    return qvl_watch_look(&world->watch, err);
+}
+
 void qvl_world_abort(qvl_world *world, qvl_status status, const char *text)
 {
+    qvl_watch_announce_end(&world->watch);
     qvl_log_error(world->log, world->rank, text);
     MPI_Abort(world->comm, (int)status);
     _Exit((int)status);
 }
 
-qvl_status qvl_world_wait(qvl_world *world, MPI_Request *request, const char *doing, qvl_err *err)
+/* A peer does not come: says so with the last operations, and ends the job. */
+static void give_up(qvl_world *world, const char *text)
 {
-    const double start = qvl_clock_s();
+    qvl_text ring = {0};
+    qvl_watch_announce_end(&world->watch);
+    qvl_watch_format_ring(&ring, &world->watch, world->rank);
+    if (ring.data)
+        fputs(ring.data, stderr);
+    qvl_world_abort(world, QVL_EDEVICE, text);
+}
+
+static void end_late(qvl_world *world, double waited, const char *doing)
+{
+    char where[128];
+    qvl_text who = {0};
+    qvl_err late = {QVL_OK, ""};
+    qvl_watch_describe(&who, &world->watch);
+    qvl_fail(
+        &late, QVL_EDEVICE, "%s: waited %.0f s for the other ranks (%s); ddp_timeout is %.0f s%s",
+        qvl_world_where(where, world), waited, doing, world->deadline_s, who.data ? who.data : "");
+    give_up(world, late.text);
+}
+
+qvl_status qvl_world_wait(qvl_world *world, MPI_Request *request, const char *doing, size_t bytes,
+                          qvl_err *err)
+{
+    double before = qvl_clock_s(), waited = 0.0;
+    qvl_watch_begin(&world->watch, doing, bytes);
     for (long tries = 0;; tries++) {
         int done = 0;
+        qvl_err gone = {QVL_OK, ""};
         const qvl_status rc =
             qvl_world_check(MPI_Test(request, &done, MPI_STATUS_IGNORE), doing, err);
+        if (rc == QVL_OK && done)
+            qvl_watch_end(&world->watch);
         if (rc != QVL_OK || done)
             return rc;
         /* Peers that share our cores need them; after 20 ms nobody is about to answer. */
         sched_yield();
         if (tries < 64)
             continue;
-        const double waited = qvl_clock_s() - start;
+        /* Time in which this process itself did not run, as when a job is suspended, does not
+         * count. */
+        const double now = qvl_clock_s();
+        waited += now - before < 5.0 ? now - before : 5.0;
+        before = now;
         if (waited > 0.02)
             nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
-        if (waited > world->deadline_s) {
-            qvl_err late = {QVL_OK, ""};
-            qvl_fail(&late, QVL_EDEVICE,
-                     "while %s: waited %.0f s for the other ranks (%s); ddp_timeout is %.0f s",
-                     world->phase, waited, doing, world->deadline_s);
-            qvl_world_abort(world, QVL_EDEVICE, late.text);
-        }
+        if (waited > 0.2 && qvl_watch_look(&world->watch, &gone) != QVL_OK)
+            give_up(world, gone.text);
+        if (waited > world->deadline_s)
+            end_late(world, waited, doing);
     }
 }
 
@@ -140,7 +210,7 @@ qvl_status qvl_world_barrier(qvl_world *world, qvl_err *err)
     MPI_Request request;
     qvl_status rc = QVL_OK;
     QVL_MPI(MPI_Ibarrier(world->comm, &request), "barrier");
-    QVL_TRY(qvl_world_wait(world, &request, "barrier", err));
+    QVL_TRY(qvl_world_wait(world, &request, "barrier", 0, err));
 out:
     return rc;
 }
@@ -155,7 +225,7 @@ qvl_status qvl_world_broadcast(qvl_world *world, void *bytes, size_t n_bytes, in
         const size_t n = n_bytes - at < limit ? n_bytes - at : limit;
         QVL_MPI(MPI_Ibcast((char *)bytes + at, (int)n, MPI_BYTE, root, world->comm, &request),
                 "broadcast");
-        QVL_TRY(qvl_world_wait(world, &request, "broadcast", err));
+        QVL_TRY(qvl_world_wait(world, &request, "broadcast", n, err));
     }
 out:
     return rc;
@@ -167,7 +237,7 @@ static qvl_status reduce_i64(qvl_world *world, int64_t *values, int n, MPI_Op op
     qvl_status rc = QVL_OK;
     QVL_MPI(MPI_Iallreduce(MPI_IN_PLACE, values, n, MPI_INT64_T, op, world->comm, &request),
             "reduction");
-    QVL_TRY(qvl_world_wait(world, &request, "reduction", err));
+    QVL_TRY(qvl_world_wait(world, &request, "reduction", (size_t)n * sizeof *values, err));
 out:
     return rc;
 }
@@ -182,24 +252,50 @@ qvl_status qvl_world_max_i64(qvl_world *world, int64_t *values, int n, qvl_err *
     return reduce_i64(world, values, n, MPI_MAX, err);
 }
 
+qvl_status qvl_world_refuse_to_go_on(qvl_world *world, qvl_err *err)
+{
+    char where[128], why[96];
+    world->failed_rank = 0;
+    qvl_err_clear(err);
+    return qvl_fail(
+        err, QVL_ESTOPPED,
+        "stopped on request (%s) %s: nothing was to be saved; run the same command again",
+        qvl_world_stop_text(why, world), qvl_world_where(where, world));
+}
+
+/* All ranks are told to stop, and nobody failed. */
+static qvl_status be_stopped(qvl_world *world, qvl_err *err)
+{
+    return world->is_stop_awaited ? QVL_OK : qvl_world_refuse_to_go_on(world, err);
+}
+
 qvl_status qvl_world_agree(qvl_world *world, qvl_status local, qvl_err *err)
 {
+    enum { RANKS = 1 << 24 };
     qvl_status rc = QVL_OK;
-    int64_t first_failed = local == QVL_OK ? INT64_MAX : world->rank;
+    const int asked = qvl_stop_reason();
+    /* The lowest rank that failed, and the lowest that was asked to stop with its reason. */
+    int64_t firsts[2] = {local == QVL_OK ? INT64_MAX : world->rank,
+                         asked ? world->rank + (int64_t)RANKS * asked : INT64_MAX};
     qvl_err reason = {QVL_OK, ""};
     if (world->n_ranks == 1) {
+        world->stop = asked;
         world->failed_rank = local == QVL_OK ? world->failed_rank : 0;
-        return local;
+        return local == QVL_OK && asked ? be_stopped(world, err) : local;
     }
-    QVL_TRY(reduce_i64(world, &first_failed, 1, MPI_MIN, &reason));
-    if (first_failed == INT64_MAX)
-        return QVL_OK;
-    if (world->rank == (int)first_failed) {
+    QVL_TRY(reduce_i64(world, firsts, 2, MPI_MIN, &reason));
+    if (firsts[1] != INT64_MAX) {
+        world->stop = (int)(firsts[1] / RANKS);
+        world->stop_rank = (int)(firsts[1] % RANKS);
+    }
+    if (firsts[0] == INT64_MAX)
+        return world->stop ? be_stopped(world, err) : QVL_OK;
+    if (world->rank == (int)firsts[0]) {
         reason.status = local;
         memcpy(reason.text, err->text, sizeof reason.text);
     }
-    QVL_TRY(qvl_world_broadcast(world, &reason, sizeof reason, (int)first_failed, err));
-    world->failed_rank = (int)first_failed;
+    QVL_TRY(qvl_world_broadcast(world, &reason, sizeof reason, (int)firsts[0], err));
+    world->failed_rank = (int)firsts[0];
     *err = reason;
     return reason.status;
 out:
@@ -218,7 +314,7 @@ qvl_status qvl_world_all_gather(qvl_world *world, void *out, const void *bytes, 
     QVL_MPI(MPI_Iallgather(bytes, (int)n_bytes, MPI_BYTE, out, (int)n_bytes, MPI_BYTE, world->comm,
                            &request),
             "gather");
-    QVL_TRY(qvl_world_wait(world, &request, "gather", err));
+    QVL_TRY(qvl_world_wait(world, &request, "gather", n_bytes, err));
 out:
     return rc;
 }
@@ -250,7 +346,7 @@ qvl_status qvl_world_send(qvl_world *world, const void *bytes, size_t n_bytes, i
         const size_t n = n_bytes - at < limit ? n_bytes - at : limit;
         QVL_MPI(MPI_Isend((const char *)bytes + at, (int)n, MPI_BYTE, to, 0, world->comm, &request),
                 "send");
-        QVL_TRY(qvl_world_wait(world, &request, "send", err));
+        QVL_TRY(qvl_world_wait(world, &request, "send", n, err));
     }
 out:
     return rc;
@@ -265,7 +361,7 @@ qvl_status qvl_world_receive(qvl_world *world, void *bytes, size_t n_bytes, int 
         const size_t n = n_bytes - at < limit ? n_bytes - at : limit;
         QVL_MPI(MPI_Irecv((char *)bytes + at, (int)n, MPI_BYTE, from, 0, world->comm, &request),
                 "receive");
-        QVL_TRY(qvl_world_wait(world, &request, "receive", err));
+        QVL_TRY(qvl_world_wait(world, &request, "receive", n, err));
     }
 out:
     return rc;

@@ -4,8 +4,9 @@
  * it and return the same status with the failing rank's text. So all stop, and one message is
  * printed. A rank that cannot get there calls qvl_world_abort.
  *
- * Every wait on a peer has a deadline; when it passes, the waiting rank says what it waited for and
- * ends the job. All functions that talk to peers must be called by all ranks in the same order.
+ * Every wait on a peer has a deadline; when it passes, or when a rank of the same host is gone, the
+ * waiting rank says who is missing, where, and what the last operations were, and ends the job. All
+ * functions that talk to peers must be called by all ranks in the same order.
  */
 #ifndef QVL_MPI_WORLD_H
 #define QVL_MPI_WORLD_H
@@ -38,14 +39,29 @@ const char *qvl_world_host(const qvl_world *world);
 
 /* What the ranks are doing, for messages ("loading the model"); text is borrowed. */
 void qvl_world_set_phase(qvl_world *world, const char *phase);
+/* The step in work, for messages; -1: none. */
+void qvl_world_set_step(qvl_world *world, int64_t step);
 void qvl_world_set_deadline(qvl_world *world, double seconds);
 
 /* All ranks bring their status; all get that of the lowest rank that failed, and its text in err.
- */
+ * When any rank was asked to stop (src/base/stop.h) all learn of it here: they get QVL_ESTOPPED,
+ * or, once qvl_world_await_stop was called, find it in qvl_world_is_stopping. */
 qvl_status qvl_world_agree(qvl_world *world, qvl_status local, qvl_err *err);
+
+/* From now on (all ranks) a stop is no failure of qvl_world_agree. */
+void qvl_world_await_stop(qvl_world *world);
+/* As of the last agree, so the same on all ranks; and why, "SIGUSR1 on rank 1". */
+bool qvl_world_is_stopping(const qvl_world *world);
+/* QVL_ESTOPPED on all ranks, when the stop finds nothing that is not saved. */
+qvl_status qvl_world_refuse_to_go_on(qvl_world *world, qvl_err *err);
+const char *qvl_world_stop_text(char buffer[96], const qvl_world *world);
 
 /* Rank whose failure was agreed on, -1 when none was. */
 int qvl_world_failed_rank(const qvl_world *world);
+
+/* For a rank that has waited long for something else than a peer: QVL_EDEVICE when a rank of this
+ * host is gone. */
+qvl_status qvl_world_look(qvl_world *world, qvl_err *err);
 
 /* Prints the error from this rank and ends the whole job with the status as exit code. */
 void qvl_world_abort(qvl_world *world, qvl_status status, const char *text);

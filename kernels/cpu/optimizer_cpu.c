@@ -56,6 +56,8 @@ qvl_status qvl_cpu_adamw(qvl_device *dev, const qvl_adamw_args *args, qvl_err *e
                                    .root_bias2 = (float)sqrt(args->bias2),
                                    .eps = (float)args->eps};
     (void)err;
+    if (!isfinite(*args->grad_sum_squares))
+        return QVL_OK;
 #pragma omp parallel for num_threads(qvl_cpu_threads(dev)) schedule(static)
     for (int64_t first = 0; first < args->n; first += ADAMW_BLOCK) {
         const int64_t n = args->n - first < ADAMW_BLOCK ? args->n - first : ADAMW_BLOCK;

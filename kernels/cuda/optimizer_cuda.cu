@@ -43,7 +43,7 @@ static __global__ void adamw_kernel(float *param, float *grad, float *exp_avg, f
     const double clip = (double)f.max_grad_norm / ((double)sqrtf(*grad_sum_squares) + 1e-6);
     const float coef = f.max_grad_norm > 0.0f && !(clip > 1.0) ? (float)clip : 1.0f;
     const int64_t i = (int64_t)blockIdx.x * ADAMW_THREADS + threadIdx.x;
-    if (i >= n)
+    if (i >= n || !isfinite(*grad_sum_squares))
         return;
     const float g = __fmul_rn(grad[i], coef), p = __fmul_rn(param[i], f.decay);
     const float m = __fadd_rn(exp_avg[i], __fmul_rn(f.lerp, __fsub_rn(g, exp_avg[i])));

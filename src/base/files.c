@@ -170,21 +170,33 @@ qvl_status qvl_file_flush_parent(const char *path, qvl_err *err)
     return rc == QVL_OK ? qvl_file_flush(parent, err) : rc;
 }
 
+/* name is what the messages call the file. */
+static qvl_status write_whole(const char *path, const void *bytes, size_t n_bytes, const char *name,
+                              qvl_err *err)
+{
+    const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return qvl_fail_errno(err, errno, 1, "create %s", name);
+    qvl_status rc = qvl_file_write_fd(fd, bytes, n_bytes, name, err);
+    if (rc == QVL_OK && fsync(fd) != 0)
+        rc = qvl_fail_errno(err, errno, 1, "flush %s", name);
+    if (close(fd) != 0 && rc == QVL_OK)
+        rc = qvl_fail_errno(err, errno, 1, "close %s", name);
+    return rc;
+}
+
+qvl_status qvl_file_write(const char *path, const void *bytes, size_t n_bytes, qvl_err *err)
+{
+    return write_whole(path, bytes, n_bytes, path, err);
+}
+
 qvl_status qvl_file_replace(const char *path, const void *bytes, size_t n_bytes, qvl_err *err)
 {
     char temporary[QVL_PATH_BYTES];
-    qvl_status rc = QVL_OK;
     if (snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid()) >=
         (int)sizeof temporary)
         return qvl_fail(err, QVL_EDATA, "path longer than %d bytes", QVL_PATH_BYTES - 1);
-    const int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return qvl_fail_errno(err, errno, 1, "create %s", path);
-    rc = qvl_file_write_fd(fd, bytes, n_bytes, path, err);
-    if (rc == QVL_OK && fsync(fd) != 0)
-        rc = qvl_fail_errno(err, errno, 1, "flush %s", path);
-    if (close(fd) != 0 && rc == QVL_OK)
-        rc = qvl_fail_errno(err, errno, 1, "close %s", path);
+    qvl_status rc = write_whole(temporary, bytes, n_bytes, path, err);
     if (rc == QVL_OK && rename(temporary, path) != 0)
         rc = qvl_fail_errno(err, errno, 1, "rename to %s", path);
     if (rc != QVL_OK) {

@@ -42,6 +42,9 @@ qvl_status qvl_file_read_at(int fd, void *out, size_t n_bytes, int64_t offset, c
 qvl_status qvl_file_write_fd(int fd, const void *bytes, size_t n_bytes, const char *path,
                              qvl_err *err);
 
+/* Writes and flushes a file in place: for a directory that is not yet under its own name. */
+qvl_status qvl_file_write(const char *path, const void *bytes, size_t n_bytes, qvl_err *err);
+
 /* Replaces path by these bytes: written beside it under another name, flushed, renamed, directory
  * flushed. On failure path keeps its old content and nothing else is left behind. */
 qvl_status qvl_file_replace(const char *path, const void *bytes, size_t n_bytes, qvl_err *err);

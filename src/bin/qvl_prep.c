@@ -1,5 +1,4 @@
 /* qvl_prep: writes the pre-tokenized file and prints the data report. */
-#include <math.h>
 #include <string.h>
 
 #include "io/hub_cache.h"
@@ -28,7 +27,7 @@ static qvl_status prepare(const qvl_config *config, bool is_check, qvl_world *wo
     int n_threads = 1;
     qvl_status rc = QVL_OK;
     (void)is_check;
-    qvl_world_set_deadline(world, fmin(config->ddp_timeout, 600.0));
+    qvl_world_set_deadline(world, qvl_config_deadline(config));
     if (!config->dataset || !config->dataset[0])
         return qvl_world_agree(
             world, qvl_fail(err, QVL_ECONFIG, "dataset: is missing; there is nothing to encode"),

@@ -17,7 +17,9 @@ static const char SUMMARY[] =
     "\n"
     "Exit codes: 0 done; 64 usage; 65 bad data; 66 missing input; 69 device or network "
     "unavailable;\n"
-    "70 internal error; 74 input/output error; 78 bad configuration.\n"
+    "70 internal error; 74 input/output error; 75 stopped on request, everything saved (run "
+    "again);\n"
+    "78 bad configuration.\n"
     "\n"
     "Keys that have an effect, with their defaults; docs/CONFIG.md lists all:\n";
 

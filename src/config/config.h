@@ -51,7 +51,8 @@ typedef struct qvl_config {
     bool bf16;
     /* qvl's own */
     char *device, *loss_reduction, *steps_rule, *gradient_checkpointing, *vision_cache;
-    char *adapter_layout;
+    char *adapter_layout, *nan_policy;
+    double max_hours, peer_timeout; /* -1: null */
     bool pack, share_gpu;
     int64_t pack_tokens;
     /* which keys were given, by their number in the table */
@@ -77,6 +78,9 @@ qvl_status qvl_config_format(qvl_text *out, const qvl_config *config, qvl_err *e
 /* The table as text for --help, and as Markdown for docs/CONFIG.md. */
 qvl_status qvl_config_format_help(qvl_text *out, qvl_err *err);
 qvl_status qvl_config_format_markdown(qvl_text *out, qvl_err *err);
+
+/* Seconds that a rank waits for another: peer_timeout, or ddp_timeout but at most 600. */
+double qvl_config_deadline(const qvl_config *config);
 
 /* alpha / R, or alpha / sqrt(R) with use_rslora. */
 double qvl_config_lora_scale(const qvl_config *config);

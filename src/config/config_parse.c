@@ -384,6 +384,15 @@ int64_t qvl_config_lora_alpha(const qvl_config *config)
     return config->lora_alpha > 0 ? config->lora_alpha : 2 * config->lora_rank;
 }
 
+double qvl_config_deadline(const qvl_config *config)
+{
+    const double most =
+        600.0; /* published examples ask for 5.7 years, which hides every real hang */
+    if (config->peer_timeout > 0)
+        return config->peer_timeout;
+    return config->ddp_timeout < most ? config->ddp_timeout : most;
+}
+
 double qvl_config_lora_scale(const qvl_config *config)
 {
     const double rank = (double)config->lora_rank;

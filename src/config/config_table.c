@@ -245,7 +245,7 @@ const qvl_option QVL_OPTIONS[] = {
     INT(seed, "42", 0, 4294967295.0, "fixes everything"),
     INT(data_seed, "null", 0, 4294967295.0, "seed of the order of samples; null: seed"),
     FLOAT(ddp_timeout, "1800", 1, 1e12,
-          "seconds that a rank waits for another; at most 600 are waited"),
+          "seconds that a rank waits for another; at most 600 are waited, see peer_timeout"),
     IGNORED("dataloader_num_workers", LOADER),
     IGNORED("dataloader_pin_memory", LOADER),
     IGNORED("dataloader_prefetch_factor", LOADER),
@@ -324,6 +324,12 @@ const qvl_option QVL_OPTIONS[] = {
     CHOICE(on_bad_sample, "error", "error|skip",
            "when samples are bad (all are listed): stop, or leave them out"),
     BOOL(strict_paths, "false", "refuse images that are not within media_dir, links followed"),
+    FLOAT(max_hours, "null", 1e-6, 1e6,
+          "save and stop (exit code 75) before so many hours have passed since the start"),
+    CHOICE(nan_policy, "stop", "stop|skip",
+           "a loss or gradient that is no number: stop, or skip the step (10 in a row at most)"),
+    FLOAT(peer_timeout, "null", 1, 1e9,
+          "seconds that a rank waits for another; null: ddp_timeout, at most 600"),
 };
 
 const size_t QVL_N_OPTIONS = sizeof QVL_OPTIONS / sizeof *QVL_OPTIONS;

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/files.h"
 #include "src/base/memory.h"
 
-qvl_status qvl_lora_save(const qvl_lora *lora, const float *host, const char *directory,
-                         qvl_adapter_layout layout, const char *base_model, qvl_err *err)
+qvl_status qvl_lora_format(const qvl_lora *lora, const float *host, qvl_text *out_config,
+                           qvl_text *out_tensors, qvl_adapter_layout layout, const char *base_model,
+                           qvl_err *err)
 {
     const qvl_lora_options *options = qvl_lora_get_options(lora);
     const size_t count = 2 * (size_t)qvl_lora_modules(lora);
@@ -30,10 +32,28 @@ qvl_status qvl_lora_save(const qvl_lora *lora, const float *host, const char *di
                                        .alpha = options->alpha,
                                        .dropout = options->dropout,
                                        .use_rslora = options->use_rslora};
-    rc = qvl_adapter_write(directory, &config, layout, base_model, matrices, count, err);
+    rc = qvl_adapter_format(out_config, out_tensors, &config, layout, base_model, matrices, count,
+                            err);
 out:
     free(matrices);
     free(names);
+    return rc;
+}
+
+qvl_status qvl_lora_save(const qvl_lora *lora, const float *host, const char *directory,
+                         qvl_adapter_layout layout, const char *base_model, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_text config = {0}, tensors = {0};
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_lora_format(lora, host, &config, &tensors, layout, base_model, err));
+    QVL_TRY(qvl_path_join(path, directory, QVL_ADAPTER_TENSORS, err));
+    QVL_TRY(qvl_file_replace(path, tensors.data, tensors.len, err));
+    QVL_TRY(qvl_path_join(path, directory, QVL_ADAPTER_CONFIG, err));
+    QVL_TRY(qvl_file_replace(path, config.data, config.len, err));
+out:
+    qvl_text_fini(&config);
+    qvl_text_fini(&tensors);
     return rc;
 }
 

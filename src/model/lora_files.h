@@ -14,6 +14,11 @@ extern "C" {
 qvl_status qvl_lora_save(const qvl_lora *lora, const float *host, const char *directory,
                          qvl_adapter_layout layout, const char *base_model, qvl_err *err);
 
+/* What the two files of an adapter shall contain. */
+qvl_status qvl_lora_format(const qvl_lora *lora, const float *host, qvl_text *out_config,
+                           qvl_text *out_tensors, qvl_adapter_layout layout, const char *base_model,
+                           qvl_err *err);
+
 /* Options of an adapter directory: rank, alpha, dropout, rslora, and as targets the linears that it
  * has matrices for. */
 qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err);

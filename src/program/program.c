@@ -8,6 +8,7 @@
 #include "qvl_version.h"
 #include "src/base/files.h"
 #include "src/base/memory.h"
+#include "src/base/stop.h"
 
 void qvl_program_print_version(const char *name)
 {
@@ -117,6 +118,7 @@ int qvl_program_main(const qvl_program *program, int argc, char **argv)
     if (answer_early(program, argc, argv, &code))
         return code;
     signal(SIGPIPE, SIG_IGN); /* a closed log pipe must not end a run */
+    qvl_stop_install();
     qvl_log_init(&log, program->name);
     args.overrides = calloc((size_t)argc + 1, sizeof *args.overrides);
     qvl_status rc = args.overrides ? qvl_world_create(&world, &log, &err)

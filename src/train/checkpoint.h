@@ -9,7 +9,6 @@
 #include "io/adapter.h"
 #include "src/base/files.h"
 #include "src/base/log.h"
-#include "src/base/sha256.h"
 #include "src/base/status.h"
 #include "src/model/lora.h"
 #include "src/train/run_log.h"
@@ -17,6 +16,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#define QVL_DESCRIPTION_BYTES 1024
 
 /* What a run needs to go on as if nothing had happened, besides the adapter itself. Host memory. */
 typedef struct qvl_train_state {
@@ -26,9 +27,10 @@ typedef struct qvl_train_state {
     int64_t loss_steps; /* steps in it */
     double total_loss;  /* of all steps */
     int64_t total_tokens;
-    float *param, *exp_avg, *exp_avg_sq;  /* [parameters] */
-    char identity[QVL_SHA256_TEXT_BYTES]; /* of model, data and adapters: must be the same */
-    char order[QVL_SHA256_TEXT_BYTES];    /* of what orders the samples: same, or not bit for bit */
+    float *param, *exp_avg, *exp_avg_sq; /* [parameters] */
+    /* "key=value; key=value": of model, data and adapters, which must be the same; and of what
+     * orders the samples, which must be the same for the same bits. */
+    char identity[QVL_DESCRIPTION_BYTES], order[QVL_DESCRIPTION_BYTES];
 } qvl_train_state;
 
 typedef struct qvl_checkpoint_options {
@@ -39,9 +41,31 @@ typedef struct qvl_checkpoint_options {
     int64_t keep; /* newest that stay; 0: all */
 } qvl_checkpoint_options;
 
-/* Writes checkpoint-N, then removes older ones beyond keep. An existing checkpoint-N (of an earlier
- * run, when this one went on from an older checkpoint) is replaced by the new one when that is
- * whole. QVL_EIO and nothing left behind when it cannot be written. */
+/* All bytes of a checkpoint, in memory: made at a step, written by anybody at any time. Start with
+ * {0}. */
+typedef struct qvl_checkpoint_image {
+    int64_t step;
+    qvl_text adapter_config, adapter, optimizer, trainer_state;
+} qvl_checkpoint_image;
+
+qvl_status qvl_checkpoint_image_make(qvl_checkpoint_image *image,
+                                     const qvl_checkpoint_options *options,
+                                     const qvl_train_state *state, const qvl_lora *lora,
+                                     const qvl_run_log *log, qvl_err *err);
+void qvl_checkpoint_image_fini(qvl_checkpoint_image *image);
+
+/* Writes output_dir/checkpoint-N: every file flushed, the manifest last, then the directory
+ * renamed. A checkpoint-N that is there (of an earlier run, when this one went on from an older
+ * checkpoint) stays until the new one is whole, and then makes way. QVL_EIO when it cannot be
+ * written: the older checkpoints are then as they were. Calls nothing but POSIX and SHA-256, so any
+ * thread may do it. */
+qvl_status qvl_checkpoint_image_write(const qvl_checkpoint_image *image, const char *output_dir,
+                                      qvl_err *err);
+
+/* Removes the oldest checkpoints until keep are left (0: none goes); never that of step newest. */
+qvl_status qvl_checkpoint_prune(const char *output_dir, int64_t keep, int64_t newest, qvl_err *err);
+
+/* All of it at once: make, write, prune. */
 qvl_status qvl_checkpoint_save(const qvl_checkpoint_options *options, const qvl_train_state *state,
                                const qvl_lora *lora, const qvl_run_log *log, qvl_err *err);
 
@@ -50,14 +74,28 @@ qvl_status qvl_checkpoint_save(const qvl_checkpoint_options *options, const qvl_
 qvl_status qvl_checkpoint_find(char out[QVL_PATH_BYTES], const char *output_dir, qvl_log *log,
                                qvl_err *err);
 
-/* Reads a checkpoint into state (whose buffers are allocated and whose identity is set) and, if run
- * is not NULL, the history. QVL_EDATA when it belongs to another model, data or adapters;
- * *out_same_order tells whether the samples will come in the same order. */
+/* Reads a checkpoint into state (whose buffers are allocated and whose identity and order are set)
+ * and, if run is not NULL, the history. QVL_EDATA when it belongs to another model, data or
+ * adapters, with what differs; *other_order says what differs in what orders the samples, "" when
+ * nothing does. */
 qvl_status qvl_checkpoint_load(const char *directory, qvl_train_state *state, const qvl_lora *lora,
-                               qvl_run_log *run, bool *out_same_order, qvl_err *err);
+                               qvl_run_log *run, qvl_text *other_order, qvl_err *err);
 
 /* Removes the checkpoints of an earlier run, as overwrite_output_dir asks. */
 qvl_status qvl_checkpoint_remove_all(const char *output_dir, qvl_err *err);
+
+/* What a killed save left in output_dir: half-written ones go, and a checkpoint that was about to
+ * make way comes back. */
+qvl_status qvl_checkpoint_clean(const char *output_dir, qvl_err *err);
+
+/* N of "checkpoint-N" (and of no other way to write it) followed by suffix, or -1. */
+int64_t qvl_checkpoint_step_of(const char *name, const char *suffix);
+/* output_dir/checkpoint-N followed by suffix. */
+qvl_status qvl_checkpoint_path(char out[QVL_PATH_BYTES], const char *output_dir, int64_t step,
+                               const char *suffix, qvl_err *err);
+/* Steps of the checkpoints of output_dir, ascending. *out is the caller's. */
+qvl_status qvl_checkpoint_list(int64_t **out, size_t *out_count, const char *output_dir,
+                               qvl_err *err);
 
 #ifdef __cplusplus
 }

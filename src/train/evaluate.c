@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "src/train/run.h"
@@ -54,15 +55,20 @@ qvl_status qvl_run_evaluate(qvl_run *run, double *out_loss, int64_t *out_batches
     double sum = 0.0;
     qvl_status rc = QVL_OK;
     qvl_pack_clear(&run->pack);
-    for (int64_t b = qvl_world_rank(run->world); b < n_batches && rc == QVL_OK;
-         b += qvl_world_size(run->world))
-        rc = add_batch(run, b * size, (b + 1) * size < n ? (b + 1) * size : n, &sum, err);
-    if (rc == QVL_OK)
-        rc = run_pack(run, &sum, err);
-    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    *out_batches = n_batches;
+    *out_loss = NAN;
+    /* Every rank a batch, then a look at the others: a stop need not wait for all of them. */
+    for (int64_t round = 0; round < n_batches; round += qvl_world_size(run->world)) {
+        const int64_t b = round + qvl_world_rank(run->world);
+        if (b < n_batches)
+            rc = add_batch(run, b * size, (b + 1) * size < n ? (b + 1) * size : n, &sum, err);
+        QVL_TRY(qvl_world_agree(run->world, rc, err));
+        if (qvl_world_is_stopping(run->world))
+            return QVL_OK;
+    }
+    QVL_TRY(qvl_world_agree(run->world, run_pack(run, &sum, err), err));
     QVL_TRY(qvl_world_sum_f64(run->world, &sum, 1, err));
     *out_loss = sum;
-    *out_batches = n_batches;
 out:
     return rc;
 }

@@ -44,7 +44,7 @@ out:
     return rc;
 }
 
-/* Names under which we write before we rename: checkpoint-N.tmp, X.PID.tmp. */
+/* Names under which we write before we rename: X.PID.tmp. */
 static bool is_leftover(const char *name)
 {
     const size_t n = strlen(name);
@@ -53,7 +53,7 @@ static bool is_leftover(const char *name)
         return false;
     while (digits < n - 4 && name[n - 5 - digits] >= '0' && name[n - 5 - digits] <= '9')
         digits++;
-    return strncmp(name, "checkpoint-", 11) == 0 || strcmp(name, ".qvl_write_test.tmp") == 0 ||
+    return strcmp(name, ".qvl_write_test.tmp") == 0 ||
            (digits > 0 && digits < n - 5 && name[n - 5 - digits] == '.');
 }
 
@@ -63,7 +63,9 @@ static qvl_status remove_leftovers(const char *directory, qvl_err *err)
     char path[QVL_PATH_BYTES];
     char **names = NULL;
     size_t count = 0;
-    qvl_status rc = qvl_directory_list(&names, &count, directory, err);
+    qvl_status rc = qvl_checkpoint_clean(directory, err);
+    if (rc == QVL_OK)
+        rc = qvl_directory_list(&names, &count, directory, err);
     for (size_t i = 0; i < count && rc == QVL_OK; i++) {
         if (!is_leftover(names[i]))
             continue;

@@ -308,6 +308,7 @@ void qvl_run_print_plan(qvl_run *run)
 
 void qvl_run_close(qvl_run *run)
 {
+    qvl_saver_destroy(run->saver);
     /* First: after a failure sums may be queued that will never end, and freeing waits for them. */
     qvl_exchange_destroy(run->exchange);
     if (run->dev)

@@ -24,8 +24,10 @@
 #include "src/train/progress.h"
 #include "src/train/run_log.h"
 #include "src/train/sampler.h"
+#include "src/train/saver.h"
 #include "src/train/schedule.h"
 #include "src/train/step_plan.h"
+#include "src/train/time_limit.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -76,7 +78,10 @@ typedef struct qvl_run {
     /* in progress */
     qvl_train_state state;
     qvl_run_log *run_log; /* rank 0 */
+    qvl_saver *saver;     /* rank 0 */
+    qvl_time_limit limit; /* rank 0 */
     qvl_progress progress;
+    int64_t n_skipped; /* steps in a row that nan_policy: skip has skipped */
 } qvl_run;
 
 /* run.c: opening, planning, allocating, loading. */
@@ -91,13 +96,38 @@ void qvl_run_close(qvl_run *run);
 typedef struct qvl_step_result {
     double loss, grad_norm, rate, epoch;
     int64_t tokens; /* all ranks */
+    int64_t rows;   /* this rank's losses, in run->host_losses */
 } qvl_step_result;
 qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *err);
 /* Appends a sample of a part to the pack; number is its place in the part's data. */
 qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number, float weight,
                                qvl_err *err);
 
-/* evaluate.c: mean over the evaluation part's samples of their batches' mean losses. */
+/* start.c. Directory, log and the checkpoint to go on from ("": none); before the weights are
+ * loaded, so that a directory that cannot be written to is known at once. Then the state of that
+ * checkpoint, which rank 0 reads and the others receive. */
+qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err);
+qvl_status qvl_run_resume(qvl_run *run, const char *checkpoint, qvl_err *err);
+
+/* describe.c: what a checkpoint must share with the run that goes on from it (identity), and what
+ * it should (order). */
+qvl_status qvl_run_describe(qvl_run *run, qvl_err *err);
+
+/* not_finite.c: what to do with step k, whose loss or gradient norm is not finite; its result, the
+ * step plan and the gradients are still there. QVL_EDATA names step, samples and tensor; QVL_OK:
+ * the step is skipped, as nan_policy says. Collective. */
+qvl_status qvl_run_not_finite(qvl_run *run, int64_t k, const qvl_step_result *result, qvl_err *err);
+
+/* rank_check.c: that all ranks have the same adapters, bit for bit. QVL_EDEVICE. Collective. */
+qvl_status qvl_run_compare_ranks(qvl_run *run, qvl_err *err);
+
+/* results.c: what stays in output_dir, on rank 0; eval_loss may be NAN. trainer_state.json comes
+ * last: has_results looks for it. */
+qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err);
+bool qvl_run_has_results(const qvl_run *run);
+
+/* evaluate.c: mean over the evaluation part's samples of their batches' mean losses. Cut short when
+ * a stop was asked for (qvl_world_is_stopping): the loss is then NAN. */
 qvl_status qvl_run_evaluate(qvl_run *run, double *out_loss, int64_t *out_batches, qvl_err *err);
 
 /* Copies parameters and moments between the device and state. */

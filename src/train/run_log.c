@@ -38,6 +38,7 @@ void qvl_run_log_destroy(qvl_run_log *log)
     if (!log)
         return;
     json_decref(log->history);
+    qvl_text_fini(&log->pending);
     free(log);
 }
 
@@ -46,8 +47,8 @@ double qvl_run_log_elapsed(const qvl_run_log *log)
     return log->elapsed_before_s + qvl_clock_s() - log->started_s;
 }
 
-/* Appends in one write, so that a line is there or not. */
-static qvl_status append_line(const qvl_run_log *log, const qvl_text *line, qvl_err *err)
+/* All pending lines in one write. What a full disk took of them is cut off again. */
+static qvl_status write_pending(qvl_run_log *log, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
     qvl_status rc = qvl_path_join(path, log->output_dir, LOG_NAME, err);
@@ -56,15 +57,30 @@ static qvl_status append_line(const qvl_run_log *log, const qvl_text *line, qvl_
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0)
         return qvl_fail_errno(err, errno, 1, "%s", path);
-    rc = qvl_file_write_fd(fd, line->data, line->len, path, err);
+    const off_t before = lseek(fd, 0, SEEK_END);
+    rc = qvl_file_write_fd(fd, log->pending.data, log->pending.len, path, err);
+    if (rc != QVL_OK && before >= 0 && ftruncate(fd, before) != 0)
+        qvl_text_clear(&log->pending); /* better a line missing than one twice */
     if (close(fd) != 0 && rc == QVL_OK)
         rc = qvl_fail_errno(err, errno, 1, "%s", path);
+    if (rc == QVL_OK)
+        qvl_text_clear(&log->pending);
     return rc;
 }
 
+static qvl_status append_line(qvl_run_log *log, const qvl_text *line, qvl_err *err)
+{
+    enum { MOST_BYTES = 4 << 20 }; /* then only the history knows */
+    qvl_status rc = QVL_OK;
+    if (log->pending.len > MOST_BYTES)
+        qvl_text_clear(&log->pending);
+    rc = qvl_text_add(&log->pending, line->data, line->len, err);
+    return rc == QVL_OK ? write_pending(log, err) : rc;
+}
+
 /* The keys and their order are LLaMA-Factory's; grad_norm and tokens_per_second follow them. */
-static qvl_status write_line(const qvl_run_log *log, const qvl_log_event *event,
-                             const char *loss_key, double loss, bool is_training, qvl_err *err)
+static qvl_status write_line(qvl_run_log *log, const qvl_log_event *event, const char *loss_key,
+                             double loss, bool is_training, qvl_err *err)
 {
     char number[40], elapsed[48], remaining[48];
     const double done_s = qvl_run_log_elapsed(log);
@@ -132,6 +148,16 @@ qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double
     return rc == QVL_OK ? write_line(log, event, "eval_loss", eval_loss, false, err) : rc;
 }
 
+bool qvl_run_log_has_eval(const qvl_run_log *log, int64_t step)
+{
+    json_t *entry;
+    size_t i;
+    json_array_foreach(log->history, i, entry) if (json_object_get(entry, "eval_loss") &&
+                                                   json_integer_value(json_object_get(
+                                                       entry, "step")) == step) return true;
+    return false;
+}
+
 /* ---- trainer_state.json ------------------------------------------------------------------------
  */
 
@@ -164,21 +190,36 @@ static json_t *state_json(const qvl_run_log *log, int64_t step, double epoch)
     return state;
 }
 
+static qvl_status format_json(qvl_text *out, const char *name, const json_t *value, int indent,
+                              qvl_err *err)
+{
+    qvl_status rc = value ? QVL_OK : qvl_fail(err, QVL_EINTERNAL, "%s could not be made", name);
+    qvl_text_clear(out);
+    if (rc == QVL_OK)
+        rc = qvl_json_dump_indented(out, value, indent, err);
+    return rc == QVL_OK ? qvl_text_puts(out, "\n", err) : rc;
+}
+
 static qvl_status write_json(const char *directory, const char *name, const json_t *value,
                              int indent, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
     qvl_text text = {0};
-    qvl_status rc = value ? QVL_OK : qvl_fail(err, QVL_EINTERNAL, "%s could not be made", name);
+    qvl_status rc = format_json(&text, name, value, indent, err);
     if (rc == QVL_OK)
         rc = qvl_path_join(path, directory, name, err);
     if (rc == QVL_OK)
-        rc = qvl_json_dump_indented(&text, value, indent, err);
-    if (rc == QVL_OK)
-        rc = qvl_text_puts(&text, "\n", err);
-    if (rc == QVL_OK)
         rc = qvl_file_replace(path, text.data, text.len, err);
     qvl_text_fini(&text);
+    return rc;
+}
+
+qvl_status qvl_run_log_format_state(const qvl_run_log *log, qvl_text *out, int64_t step,
+                                    double epoch, qvl_err *err)
+{
+    json_t *state = state_json(log, step, epoch);
+    const qvl_status rc = format_json(out, QVL_RUN_STATE_FILE, state, 2, err);
+    json_decref(state);
     return rc;
 }
 
@@ -186,7 +227,7 @@ qvl_status qvl_run_log_save_state(const qvl_run_log *log, const char *directory,
                                   double epoch, qvl_err *err)
 {
     json_t *state = state_json(log, step, epoch);
-    const qvl_status rc = write_json(directory, "trainer_state.json", state, 2, err);
+    const qvl_status rc = write_json(directory, QVL_RUN_STATE_FILE, state, 2, err);
     json_decref(state);
     return rc;
 }
@@ -207,8 +248,9 @@ static qvl_status cut_log(const qvl_run_log *log, int64_t step, qvl_err *err)
         const bool is_whole = line[n] == '\n';
         int64_t current = 0;
         line[n] = '\0'; /* sscanf looks for the end of its text */
+        /* The last line of a run has no loss: it comes again when the run ends again. */
         if (is_whole && sscanf(line, "{\"current_steps\": %" SCNd64, &current) == 1 &&
-            current <= step) {
+            current <= step && strstr(line, "loss\": ")) {
             line[n] = '\n';
             QVL_TRY(qvl_text_add(&kept, line, n + 1, err));
         }
@@ -227,7 +269,7 @@ qvl_status qvl_run_log_load_state(qvl_run_log *log, const char *directory, qvl_e
     json_t *state = NULL;
     int64_t step = 0;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_path_join(path, directory, "trainer_state.json", err));
+    QVL_TRY(qvl_path_join(path, directory, QVL_RUN_STATE_FILE, err));
     QVL_TRY(qvl_json_read(&state, path, (size_t)1 << 30, err));
     QVL_TRY(qvl_json_get_double(&log->elapsed_before_s, state, "qvl_elapsed_s", path, err));
     QVL_TRY(qvl_json_get_i64(&step, state, "global_step", 0, INT64_MAX, path, err));

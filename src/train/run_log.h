@@ -24,6 +24,7 @@ typedef struct qvl_run_log {
     double total_flos;       /* so far */
     double elapsed_before_s; /* of runs that this one goes on from */
     double started_s;
+    qvl_text pending; /* lines that are not in trainer_log.jsonl yet */
 } qvl_run_log;
 
 /* Everything of one logging event. */
@@ -39,13 +40,22 @@ void qvl_run_log_destroy(qvl_run_log *log); /* NULL is fine */
 
 double qvl_run_log_elapsed(const qvl_run_log *log);
 
-/* A training entry: into the history and as a line of trainer_log.jsonl. */
+/* A training entry: into the history and as a line of trainer_log.jsonl. QVL_EIO: the entry is in
+ * the history, and the line comes with the next one. */
 qvl_status qvl_run_log_train(qvl_run_log *log, const qvl_log_event *event, qvl_err *err);
 /* An evaluation entry. */
 qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double eval_loss,
                             double runtime_s, int64_t n_samples, int64_t n_steps, qvl_err *err);
 
-/* Writes trainer_state.json into directory. */
+/* Whether the history has an evaluation after this step. */
+bool qvl_run_log_has_eval(const qvl_run_log *log, int64_t step);
+
+#define QVL_RUN_STATE_FILE "trainer_state.json"
+
+/* What trainer_state.json shall contain; out is cleared first. */
+qvl_status qvl_run_log_format_state(const qvl_run_log *log, qvl_text *out, int64_t step,
+                                    double epoch, qvl_err *err);
+/* Writes it into directory. */
 qvl_status qvl_run_log_save_state(const qvl_run_log *log, const char *directory, int64_t step,
                                   double epoch, qvl_err *err);
 /* Reads it back, and cuts trainer_log.jsonl to the lines up to its step. */

@@ -223,6 +223,7 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     rc = mark(run, QVL_PHASE_OTHER, err);
     if (rc == QVL_OK)
         rc = run_samples(run, &step, k, &rows, err);
+    out->rows = rows;
     if (rc == QVL_OK)
         rc = check_guards(run, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));

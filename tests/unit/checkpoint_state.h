@@ -5,8 +5,8 @@
 #include "src/base/rng.h"
 #include "src/train/checkpoint.h"
 
-static const char IDENTITY[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-static const char ORDER[] = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+static const char IDENTITY[] = "model=ab; lora_rank=2; data=cd";
+static const char ORDER[] = "seed=1; ranks=2";
 
 static inline qvl_train_state new_state(const qvl_lora *lora)
 {

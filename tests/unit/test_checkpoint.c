@@ -84,7 +84,7 @@ static const char *path_of(const char *name)
 static void what_is_saved_comes_back(void **state)
 {
     qvl_train_state training = new_state(lora);
-    bool is_same_order = false;
+    qvl_text other_order = {0};
     qvl_err err = {0};
     (void)state;
     must_save(7, 0);
@@ -96,62 +96,67 @@ static void what_is_saved_comes_back(void **state)
         assert_true(exists_in(path_of("checkpoint-7"), FILES[i]));
     assert_int_equal(count_in(path_of("checkpoint-7"), ""), 5);
     expect_ok(
-        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &is_same_order, &err),
+        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &other_order, &err),
         &err);
-    assert_true(is_same_order);
+    assert_int_equal(other_order.len, 0);
     expect_state(&training, lora, 7);
     free_state(&training);
+    qvl_text_fini(&other_order);
 }
 
 static void history_comes_back(void **state)
 {
     qvl_train_state training = new_state(lora);
     qvl_run_log *other = NULL;
-    bool is_same_order = false;
+    qvl_text other_order = {0};
     qvl_err err = {0};
     (void)state;
     must_save(3, 0);
     expect_ok(qvl_run_log_create(&other, output_dir, config, 30, &err), &err);
     expect_ok(
-        qvl_checkpoint_load(path_of("checkpoint-3"), &training, lora, other, &is_same_order, &err),
+        qvl_checkpoint_load(path_of("checkpoint-3"), &training, lora, other, &other_order, &err),
         &err);
     assert_true(json_equal(other->history, run->history));
     assert_int_equal(json_array_size(other->history), 1);
     qvl_run_log_destroy(other);
     free_state(&training);
+    qvl_text_fini(&other_order);
 }
 
 /* Another order of samples is told, another model refused. */
 static void other_runs_are_told_apart(void **state)
 {
     qvl_train_state training = new_state(lora);
-    bool is_same_order = true;
+    qvl_text other_order = {0};
     qvl_err err = {0};
     (void)state;
     must_save(7, 0);
-    training.order[0] ^= 1;
+    training.order[5] = '2';
     expect_ok(
-        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &is_same_order, &err),
+        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &other_order, &err),
         &err);
-    assert_false(is_same_order);
-    training.identity[5] ^= 1;
+    assert_string_equal(other_order.data, "seed: 1 there, 2 here");
+    snprintf(training.identity, sizeof training.identity, "model=ab; lora_rank=3; data=cd");
     expect_failure(
-        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &is_same_order, &err),
-        QVL_EDATA, &err, "optimizer.h5: belongs to another model, data set or set of adapters");
+        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &other_order, &err),
+        QVL_EDATA, &err,
+        "optimizer.h5: belongs to another model, data set or set of adapters (lora_rank: 2 there, "
+        "3 here)");
     free_state(&training);
     qvl_lora *other = small_lora(4, "all"); /* another rank, if the identity did not tell */
     training = new_state(other);
     expect_failure(
-        qvl_checkpoint_load(path_of("checkpoint-7"), &training, other, NULL, &is_same_order, &err),
-        QVL_EDATA, &err, "belongs to another model");
+        qvl_checkpoint_load(path_of("checkpoint-7"), &training, other, NULL, &other_order, &err),
+        QVL_EDATA, &err, "parameters, the adapters have");
     free_state(&training);
     qvl_lora_destroy(other);
+    qvl_text_fini(&other_order);
 }
 
 static void adapters_alone_cannot_be_resumed(void **state)
 {
     qvl_train_state training = new_state(lora);
-    bool is_same_order = true;
+    qvl_text other_order = {0};
     qvl_err err = {0};
     (void)state;
     expect_ok(save(7, 0, true, &err), &err);
@@ -159,12 +164,13 @@ static void adapters_alone_cannot_be_resumed(void **state)
     assert_true(exists_in(path_of("checkpoint-7"), "adapter_model.safetensors"));
     assert_string_equal(found(), "checkpoint-7");
     expect_failure(
-        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &is_same_order, &err),
+        qvl_checkpoint_load(path_of("checkpoint-7"), &training, lora, NULL, &other_order, &err),
         QVL_EDATA, &err, "checkpoint-7: has no optimizer.h5|save_only_model|adapter_name_or_path");
     expect_failure(
-        qvl_checkpoint_load(path_of("checkpoint-8"), &training, lora, NULL, &is_same_order, &err),
+        qvl_checkpoint_load(path_of("checkpoint-8"), &training, lora, NULL, &other_order, &err),
         QVL_EMISSING, &err, "checkpoint-8: no such checkpoint directory");
     free_state(&training);
+    qvl_text_fini(&other_order);
 }
 
 /* Numbers, not names, tell which is newest; what is not a checkpoint's name is left alone. */
@@ -217,7 +223,7 @@ static void newest_k_are_kept(void **state)
 static void a_run_from_an_older_checkpoint(void **state)
 {
     qvl_train_state training = new_state(lora);
-    bool is_same_order = true;
+    qvl_text other_order = {0};
     qvl_err err = {0};
     (void)state;
     must_save(2, 0);
@@ -232,13 +238,14 @@ static void a_run_from_an_older_checkpoint(void **state)
     training.step = 3;
     expect_ok(qvl_checkpoint_save(&options, &training, lora, run, &err), &err);
     expect_ok(
-        qvl_checkpoint_load(path_of("checkpoint-3"), &training, lora, NULL, &is_same_order, &err),
+        qvl_checkpoint_load(path_of("checkpoint-3"), &training, lora, NULL, &other_order, &err),
         &err);
     assert_int_equal(training.step, 3);
     training.step = 8;
     expect_state(&training, lora, 8);
     assert_int_equal(count_in(output_dir, ""), 2);
     free_state(&training);
+    qvl_text_fini(&other_order);
 }
 
 /* Leftovers of a save that was killed are no hindrance. */

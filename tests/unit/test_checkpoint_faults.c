@@ -76,17 +76,18 @@ static int64_t newest_whole(void)
 {
     char path[QVL_PATH_BYTES];
     qvl_train_state training = new_state(lora);
-    bool is_same_order = false;
+    qvl_text other_order = {0};
     int64_t step = -1;
     qvl_err err = {0};
     expect_ok(qvl_checkpoint_find(path, output_dir, &console, &err), &err);
     if (path[0]) {
-        expect_ok(qvl_checkpoint_load(path, &training, lora, NULL, &is_same_order, &err), &err);
+        expect_ok(qvl_checkpoint_load(path, &training, lora, NULL, &other_order, &err), &err);
         expect_state(&training, lora, training.step);
         step = strtoll(strrchr(path, '-') + 1, NULL, 10);
         assert_int_equal(step, training.step);
     }
     free_state(&training);
+    qvl_text_fini(&other_order);
     return step;
 }
 
@@ -183,7 +184,7 @@ static void incomplete_states_are_refused(void **state)
     static const char *const ARRAYS[] = {"sums", "exp_avg", "exp_avg_sq"};
     char path[QVL_PATH_BYTES], directory[QVL_PATH_BYTES];
     qvl_train_state training = new_state(lora);
-    bool is_same_order = false;
+    qvl_text other_order = {0};
     qvl_err err = {0};
     (void)state;
     path_of(path, "checkpoint-20/optimizer.h5");
@@ -198,18 +199,19 @@ static void incomplete_states_are_refused(void **state)
             assert_true(H5Ldelete(file, ARRAYS[i - 7], H5P_DEFAULT) >= 0);
         H5Fclose(file);
         expect_ok(qvl_manifest_write(directory, 20, &err), &err);
-        expect_failure(qvl_checkpoint_load(directory, &training, lora, NULL, &is_same_order, &err),
+        expect_failure(qvl_checkpoint_load(directory, &training, lora, NULL, &other_order, &err),
                        QVL_EDATA, &err, "optimizer.h5");
     }
     must_save(20);
     expect_ok(qvl_manifest_write(directory, 21, &err), &err);
-    expect_failure(qvl_checkpoint_load(directory, &training, lora, NULL, &is_same_order, &err),
+    expect_failure(qvl_checkpoint_load(directory, &training, lora, NULL, &other_order, &err),
                    QVL_EDATA, &err, "of step 20, the manifest of step 21");
     write_text(path, "no HDF5");
     expect_ok(qvl_manifest_write(directory, 20, &err), &err);
-    expect_failure(qvl_checkpoint_load(directory, &training, lora, NULL, &is_same_order, &err),
+    expect_failure(qvl_checkpoint_load(directory, &training, lora, NULL, &other_order, &err),
                    QVL_EDATA, &err, "optimizer.h5");
     free_state(&training);
+    qvl_text_fini(&other_order);
 }
 
 /* A disk that is full after any number of bytes of a file. */

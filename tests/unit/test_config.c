@@ -254,6 +254,9 @@ static const char *const KEYS[][2] = {
     {"adapter_layout", "hf4.52"},
     {"on_bad_sample", "error"},
     {"strict_paths", "false"},
+    {"max_hours", "null"},
+    {"nan_policy", "stop"},
+    {"peer_timeout", "null"},
 };
 
 enum { N_KEYS = sizeof KEYS / sizeof *KEYS };
@@ -347,6 +350,9 @@ static void defaults_are_llama_factorys(void **state)
     assert_string_equal(c->gradient_checkpointing, "auto");
     assert_string_equal(c->vision_cache, "auto");
     assert_string_equal(c->adapter_layout, "hf4.52");
+    assert_string_equal(c->nan_policy, "stop");
+    assert_true(c->max_hours == -1.0 && c->peer_timeout == -1.0);
+    assert_true(qvl_config_deadline(c) == 600.0);
     assert_true(c->pack);
     assert_false(c->share_gpu);
     assert_false(c->strict_paths);
@@ -398,7 +404,7 @@ static void the_published_example_parses(void **state)
     assert_int_equal(c->per_device_train_batch_size, 1);
     assert_int_equal(c->gradient_accumulation_steps, 8);
     assert_string_equal(c->lr_scheduler_type, "cosine");
-    assert_true(c->ddp_timeout == 180000000.0);
+    assert_true(c->ddp_timeout == 180000000.0 && qvl_config_deadline(c) == 600.0);
     assert_true(qvl_config_is_given(c, "lora_rank") && !qvl_config_is_given(c, "lora_alpha"));
     qvl_config_destroy(c);
 }

@@ -1,5 +1,6 @@
 /* output_dir at the begin of a run: go on, start anew, or refuse (REFERENCE 7.10). */
 #include "src/train/output_dir.h"
+#include "src/train/checkpoint.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -159,7 +160,7 @@ static void a_log_alone_is_no_result(void **state)
 /* Only our own half-written files go. */
 static void leftovers_are_removed(void **state)
 {
-    static const char *const OURS[] = {"checkpoint-5.tmp", "checkpoint-5.old.tmp",
+    static const char *const OURS[] = {"checkpoint-5.tmp", "checkpoint-5.gone.tmp",
                                        "tokenized.h5.1234.tmp", "adapter_config.json.1.tmp",
                                        ".qvl_write_test.tmp"};
     static const char *const OTHERS[] = {"notes.tmp", ".tmp",    "a.12x.tmp", "12.tmp",
@@ -174,6 +175,23 @@ static void leftovers_are_removed(void **state)
         put(OTHERS[i]);
     expect_resume("", "");
     assert_int_equal(count_in(output_dir, ""), sizeof OTHERS / sizeof *OTHERS);
+}
+
+/* A save was killed between taking the old checkpoint-5 away and putting the new one in place. */
+static void a_checkpoint_that_made_way_comes_back(void **state)
+{
+    char path[QVL_PATH_BYTES];
+    (void)state;
+    assert_int_equal(qvl_path_join(path, output_dir, "checkpoint-5.old.tmp", NULL), QVL_OK);
+    assert_int_equal(qvl_directory_create(path, NULL), QVL_OK);
+    put("checkpoint-5.old.tmp/manifest.json");
+    assert_int_equal(qvl_checkpoint_clean(output_dir, NULL), QVL_OK);
+    assert_int_equal(count_in(output_dir, ""), 1);
+    assert_true(exists_in(output_dir, "checkpoint-5/manifest.json"));
+    /* and goes where the new one is in place */
+    assert_int_equal(qvl_directory_create(path, NULL), QVL_OK);
+    assert_int_equal(qvl_checkpoint_clean(output_dir, NULL), QVL_OK);
+    assert_int_equal(count_in(output_dir, ""), 1);
 }
 
 static void places_that_cannot_be_used(void **state)
@@ -248,6 +266,7 @@ int main(void)
         DIRECTORY_TEST(results_are_not_overwritten),
         DIRECTORY_TEST(a_log_alone_is_no_result),
         DIRECTORY_TEST(leftovers_are_removed),
+        DIRECTORY_TEST(a_checkpoint_that_made_way_comes_back),
         DIRECTORY_TEST(places_that_cannot_be_used),
         DIRECTORY_TEST(configuration_is_written),
         DIRECTORY_TEST(tokenizer_is_copied),

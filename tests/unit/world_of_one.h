@@ -16,7 +16,7 @@ static inline qvl_world world_of_one(qvl_log *log)
                        .n_local = 1,
                        .failed_rank = -1,
                        .deadline_s = 60.0,
-                       .phase = "testing"};
+                       .watch = {.window = MPI_WIN_NULL, .step = -1, .phase = "testing"}};
 }
 
 #endif

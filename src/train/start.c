@@ -1,0 +1,71 @@
+/* Where a run starts: output_dir, and the checkpoint to go on from. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "src/base/clock.h"
+#include "src/train/output_dir.h"
+#include "src/train/run.h"
+
+/* Rank 0 reads the checkpoint, the others receive it. */
+qvl_status qvl_run_resume(qvl_run *run, const char *checkpoint, qvl_err *err)
+{
+    const size_t bytes = (size_t)qvl_lora_parameters(run->lora) * sizeof(float);
+    qvl_train_state *state = &run->state;
+    qvl_text other_order = {0};
+    qvl_status rc = QVL_OK;
+    if (qvl_world_rank(run->world) == 0) {
+        rc = qvl_checkpoint_load(checkpoint, state, run->lora, run->run_log, &other_order, err);
+        if (rc == QVL_OK)
+            qvl_log_line(run->log, "going on from %s: step %" PRId64 " of %" PRId64, checkpoint,
+                         state->step, qvl_sampler_steps(run->sampler));
+        if (rc == QVL_OK && other_order.len)
+            qvl_log_warn(
+                run->log,
+                "not as it was when the checkpoint was saved: %.700s; the run goes on, but "
+                "not bit for bit as it would have",
+                other_order.data);
+    }
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    float *const buffers[] = {state->param, state->exp_avg, state->exp_avg_sq};
+    qvl_train_state shared = *state;
+    QVL_TRY(qvl_world_broadcast(run->world, &shared, sizeof shared, 0, err));
+    shared.param = state->param; /* pointers are each rank's own */
+    shared.exp_avg = state->exp_avg;
+    shared.exp_avg_sq = state->exp_avg_sq;
+    *state = shared;
+    for (int i = 0; i < 3; i++)
+        QVL_TRY(qvl_world_broadcast(run->world, buffers[i], bytes, 0, err));
+    QVL_TRY(qvl_world_agree(run->world, qvl_run_upload_state(run, err), err));
+out:
+    qvl_text_fini(&other_order);
+    return rc;
+}
+
+/* Directory, log and the checkpoint to go on from; before the weights are loaded, so that a
+ * directory that cannot be written to is known at once. */
+qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err)
+{
+    /* the adapter; the same and two moments in a checkpoint; logs and plots */
+    const uint64_t needed =
+        4 * sizeof(float) * (uint64_t)qvl_lora_parameters(run->lora) + (1 << 20);
+    qvl_status rc = QVL_OK;
+    qvl_world_set_phase(run->world, "opening output_dir");
+    if (qvl_world_rank(run->world) == 0) {
+        rc = qvl_output_dir_open(checkpoint, run->config, needed, run->log, err);
+        if (rc == QVL_OK)
+            rc = qvl_output_dir_write_config(run->config, err);
+        if (rc == QVL_OK)
+            rc = qvl_run_log_create(&run->run_log, run->config->output_dir, run->config,
+                                    qvl_sampler_steps(run->sampler), err);
+        if (rc == QVL_OK)
+            rc = qvl_saver_create(&run->saver, run, err);
+        qvl_time_limit_init(&run->limit, run->config->max_hours, run->timer.started_s,
+                            getenv("SLURM_JOB_END_TIME"), qvl_clock_s(), (double)time(NULL),
+                            run->log);
+    }
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
+    QVL_TRY(qvl_world_broadcast(run->world, checkpoint, QVL_PATH_BYTES, 0, err));
+out:
+    return rc;
+}
