@@ -17,6 +17,8 @@ static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_stat
 static const char *const TRACES[] = {"trainer_log.jsonl", "training_loss.png",
                                      "training_eval_loss.png"};
 
+static const char CONFIG[] = "config.yaml";
+
 /* The directory can be made and written to, and has room. */
 static qvl_status check_writable(const char *directory, uint64_t needed_bytes, qvl_err *err)
 {
@@ -117,6 +119,51 @@ static qvl_status check_results(const char *directory, qvl_err *err)
     return QVL_OK;
 }
 
+/* Whether the directory holds a run with this very configuration that did not come to its end: its
+ * results are not there, trainer_state.json being the last of them. */
+static qvl_status is_same_unfinished(bool *out, const qvl_config *config, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_text ours = {0}, theirs = {0};
+    qvl_status rc = QVL_OK;
+    *out = false;
+    QVL_TRY(qvl_path_join(path, config->output_dir, QVL_RUN_STATE_FILE, err));
+    if (qvl_file_exists(path))
+        goto out;
+    QVL_TRY(qvl_path_join(path, config->output_dir, CONFIG, err));
+    if (qvl_file_is_regular(path)) {
+        QVL_TRY(qvl_config_format(&ours, config, err));
+        QVL_TRY(qvl_file_read(&theirs, path, (size_t)1 << 20, err));
+        *out = ours.len == theirs.len && memcmp(ours.data, theirs.data, ours.len) == 0;
+    }
+out:
+    qvl_text_fini(&ours);
+    qvl_text_fini(&theirs);
+    return rc;
+}
+
+/* overwrite_output_dir: true, which published examples have, would take a stopped job's work away
+ * when it is started again. */
+static qvl_status overwrite(char resume[QVL_PATH_BYTES], const qvl_config *config, qvl_log *log,
+                            qvl_err *err)
+{
+    bool is_same = false;
+    qvl_status rc = QVL_OK;
+    if (!config->resume_from_checkpoint || strcmp(config->resume_from_checkpoint, "false") != 0)
+        QVL_TRY(is_same_unfinished(&is_same, config, err));
+    if (is_same)
+        QVL_TRY(qvl_checkpoint_find(resume, config->output_dir, log, err));
+    if (!resume[0])
+        return start_anew(config->output_dir, err);
+    qvl_log_line(
+        log,
+        "%s holds this very run, not finished: it goes on, although overwrite_output_dir is "
+        "true (resume_from_checkpoint: false starts anew)",
+        config->output_dir);
+out:
+    return rc;
+}
+
 qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *config,
                                uint64_t needed_bytes, qvl_log *log, qvl_err *err)
 {
@@ -129,7 +176,7 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
     if (is_asked && strcmp(asked, "true") != 0)
         return qvl_path_join(resume, "", asked, err);
     if (!is_asked && config->overwrite_output_dir)
-        return start_anew(directory, err);
+        return overwrite(resume, config, log, err);
     QVL_TRY(qvl_checkpoint_find(resume, directory, log, err));
     if (is_asked && !resume[0])
         rc = qvl_fail(err, QVL_EMISSING, "resume_from_checkpoint: true, but %s has no checkpoint",
@@ -148,7 +195,7 @@ qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err)
     qvl_text text = {0};
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_config_format(&text, config, err));
-    QVL_TRY(qvl_path_join(path, config->output_dir, "config.yaml", err));
+    QVL_TRY(qvl_path_join(path, config->output_dir, CONFIG, err));
     QVL_TRY(qvl_file_replace(path, text.data, text.len, err));
 out:
     qvl_text_fini(&text);

@@ -16,8 +16,9 @@ extern "C" {
 /* On rank 0. Makes the directory and checks that needed_bytes can be written to it (QVL_EIO).
  * *resume is the checkpoint to go on from, or "": resume_from_checkpoint names it (true: the
  * newest); else overwrite_output_dir: true starts anew, and the earlier run's checkpoints and logs
- * go; else the newest whole checkpoint; QVL_ECONFIG when there is none but a finished run's results
- * are. The log of a run that left neither is begun anew. */
+ * go, unless they are of this very configuration and not finished; else the newest whole
+ * checkpoint; QVL_ECONFIG when there is none but a finished run's results are. The log of a run
+ * that left neither is begun anew. */
 qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *config,
                                uint64_t needed_bytes, qvl_log *log, qvl_err *err);
 
