@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh" "$@"
 export OMP_NUM_THREADS=1
 "$BIN/qvl_demo" demo > "$WORK/log" || fail "qvl_demo"
-run=(demo/demo.yaml num_train_epochs=6 save_steps=40 logging_steps=5)
+run=(demo/demo.yaml num_train_epochs=3 save_steps=40 logging_steps=5)
 must "an undisturbed run" on 2 qvl_sft "${run[@]}" output_dir=whole
 
 # start RANKS PROGRAM ARGS: in the background; $launcher is its process, output in $WORK/log

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Ranks that are killed, stopped or different: the others end, and say who, where and when.
+. "$(dirname "$0")/lib.sh" "$@"
+export OMP_NUM_THREADS=1
+fixture tiny
+run=(train.yaml device=cpu max_steps=1000000 logging_steps=10 save_steps=50 save_total_limit=2 ddp_timeout=4)
+
+start() {
+  local n=$1; shift
+  mpirun --oversubscribe --bind-to none -np "$n" "$BIN/$@" > "$WORK/log" 2>&1 & launcher=$!
+}
+rank() { pgrep -P "$launcher" qvl_ | sed -n "$(($1 + 1))p"; }
+until_log() {
+  for _ in $(seq 600); do grep -q -- "$1" "$WORK/log" && return; sleep 0.1; done
+  cat "$WORK/log" >&2; fail "no '$1' within 60 s"
+}
+# ends_within SECONDS: with any code but 0, and no process stays
+ends_within() {
+  local began=$SECONDS code=0
+  wait "$launcher" || code=$?
+  [ "$code" != 0 ] || fail "exit code 0"
+  [ $((SECONDS - began)) -le "$1" ] || fail "took $((SECONDS - began)) s"
+  for pid in $processes; do # a process that ended and that nobody has collected (Z) is none
+    for _ in $(seq 50); do grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$pid/status" || continue 2; sleep 0.1; done
+    fail "process $pid is still there"
+  done
+}
+says() { grep -q -- "$1" "$WORK/log" || { cat "$WORK/log" >&2; fail "does not say: $1"; }; }
+
+for victim in 0 1; do
+  rm -rf out
+  start 3 qvl_sft "${run[@]}"
+  until_log '^step 20/'
+  processes="$(rank 0) $(rank 1) $(rank 2)"
+  kill -KILL "$(rank $victim)"
+  ends_within 30
+  says "process rank $victim with PID\|rank $victim (process [0-9]* of this host) is gone"
+  ok "rank $victim killed: the others end"
+done
+says 'is gone: killed, out of memory or stopped by hand, while training, step [0-9]*'
+says 'last operations between ranks'
+ok "who, where and what was done last"
+
+rm -rf out
+start 3 qvl_sft "${run[@]}"
+until_log '^step 20/'
+processes="$(rank 0) $(rank 1) $(rank 2)"
+kill -STOP "$(rank 1)"
+ends_within 30
+says 'while training, step [0-9]*: waited 4 s for the other ranks'
+says 'rank 1 is late: it is stopped (SIGSTOP), last seen while training, step'
+says '#[0-9]* .*, while training, step [0-9]*: waiting'
+ok "rank 1 stopped: the others end after ddp_timeout"
+
+# half a minute for a rank that is gone, whatever the timeout
+rm -rf out
+must "a published ddp_timeout is cut and warned of" on 2 qvl_sft "${run[@]}" max_steps=4 ddp_timeout=180000000
+says 'ddp_timeout: 180000000 s would hide a rank that hangs; 600 s are waited'
+rm -rf out
+must "peer_timeout is taken as it is" on 2 qvl_sft "${run[@]}" max_steps=4 ddp_timeout=180000000 peer_timeout=7200
+! grep -q 'would hide a rank' "$WORK/log" || fail "warned of"
+
