@@ -163,6 +163,43 @@ static void adamw_magnitudes(void **state)
     qvl_kt_verdict(*state);
 }
 
+/* A gradient whose sum of squares is no number: everything stays, the gradient too. */
+static void adamw_leaves_what_is_no_number(void **state)
+{
+    static const double SUMS[] = {NAN, INFINITY};
+    qvl_kt *kt = *state;
+    for (size_t i = 0; i < 2; i++) {
+        qvl_kt_begin(kt, "adamw with a sum of squares of %g", SUMS[i]);
+        const int64_t n = 257;
+        const double *param = qvl_kt_random(kt, n, 1, QVL_KT_F32);
+        const double *grad = qvl_kt_random(kt, n, 1, QVL_KT_F32);
+        const double *exp_avg = qvl_kt_random(kt, n, 1, QVL_KT_F32);
+        const double *exp_avg_sq = qvl_kt_random(kt, n, 1, QVL_KT_F32);
+        const qvl_adamw_args args = {
+            .param = qvl_kt_inout(kt, "param", param, n, QVL_KT_F32),
+            .grad = qvl_kt_inout(kt, "grad", grad, n, QVL_KT_F32),
+            .exp_avg = qvl_kt_inout(kt, "exp_avg", exp_avg, n, QVL_KT_F32),
+            .exp_avg_sq = qvl_kt_inout(kt, "exp_avg_sq", exp_avg_sq, n, QVL_KT_F32),
+            .grad_sum_squares = qvl_kt_in(kt, "sum", &SUMS[i], 1, QVL_KT_F32),
+            .n = n,
+            .lr = 0.1,
+            .beta1 = 0.9,
+            .beta2 = 0.999,
+            .eps = 1e-8,
+            .weight_decay = 0.1,
+            .max_grad_norm = 1,
+            .bias1 = 0.1,
+            .bias2 = 0.001};
+        qvl_kt_run(kt, call_adamw, &args);
+        qvl_kt_check(kt, "param", param, n, QVL_KT_EXACT);
+        qvl_kt_check(kt, "grad", grad, n, QVL_KT_EXACT);
+        qvl_kt_check(kt, "exp_avg", exp_avg, n, QVL_KT_EXACT);
+        qvl_kt_check(kt, "exp_avg_sq", exp_avg_sq, n, QVL_KT_EXACT);
+        qvl_kt_end(kt);
+    }
+    qvl_kt_verdict(kt);
+}
+
 int main(void)
 {
     qvl_kt kt = {0};
@@ -173,6 +210,7 @@ int main(void)
         cmocka_unit_test_prestate(adamw_counts, &kt),
         cmocka_unit_test_prestate(adamw_settings, &kt),
         cmocka_unit_test_prestate(adamw_magnitudes, &kt),
+        cmocka_unit_test_prestate(adamw_leaves_what_is_no_number, &kt),
     };
     const int code = qvl_kt_open(&kt);
     if (code != 0)
