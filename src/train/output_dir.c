@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "src/base/memory.h"
@@ -187,6 +188,40 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
         rc = remove_files(directory, TRACES, sizeof TRACES / sizeof *TRACES, err);
 out:
     return rc;
+}
+
+qvl_status qvl_output_dir_lock(int *out_fd, const char *output_dir, qvl_log *log, qvl_err *err)
+{
+    enum { TRIES = 50 };
+    char path[QVL_PATH_BYTES];
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET}, holder;
+    qvl_status rc = qvl_path_join(path, output_dir, ".qvl_lock", err);
+    if (rc != QVL_OK)
+        return rc;
+    *out_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*out_fd < 0)
+        return qvl_fail_errno(err, errno, 1, "%s", path);
+    for (int i = 0; i < TRIES; i++) {
+        if (fcntl(*out_fd, F_SETLK, &lock) == 0)
+            return QVL_OK;
+        if (errno != EACCES && errno != EAGAIN)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    }
+    const int failed = errno;
+    holder = lock;
+    const bool is_known = fcntl(*out_fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK;
+    close(*out_fd);
+    *out_fd = -1;
+    if (failed == EACCES || failed == EAGAIN)
+        return qvl_fail(
+            err, QVL_EIO,
+            "output_dir %s is in use by another run (process %ld); wait for its end, or "
+            "give another directory",
+            output_dir, is_known ? (long)holder.l_pid : 0L);
+    qvl_log_warn(log, "%s: no locks on this file system (%s): see that no other run writes there",
+                 path, strerror(failed));
+    return QVL_OK;
 }
 
 qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err)

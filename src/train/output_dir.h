@@ -22,6 +22,12 @@ extern "C" {
 qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *config,
                                uint64_t needed_bytes, qvl_log *log, qvl_err *err);
 
+/* Takes output_dir for this process, until *out_fd is closed or the process ends; another process
+ * that has it is QVL_EIO, after 5 s in which it may end. Where a file system has no locks, -1 and a
+ * warning.
+ */
+qvl_status qvl_output_dir_lock(int *out_fd, const char *output_dir, qvl_log *log, qvl_err *err);
+
 /* Writes config.yaml: what is in force. */
 qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err);
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/base/memory.h"
 #include "src/model/lora_files.h"
@@ -172,7 +173,8 @@ qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, q
                         qvl_log *log, qvl_err *err)
 {
     qvl_status rc = QVL_OK;
-    *run = (qvl_run){.config = config, .is_check = is_check, .world = world, .log = log};
+    *run =
+        (qvl_run){.config = config, .is_check = is_check, .world = world, .log = log, .lock = -1};
     qvl_timer_start(&run->timer);
     qvl_world_set_phase(world, "opening the model");
     QVL_TRY(qvl_device_choose(&run->dev, &run->exchange, &run->n_threads, config, world, log, err));
@@ -309,6 +311,8 @@ void qvl_run_print_plan(qvl_run *run)
 void qvl_run_close(qvl_run *run)
 {
     qvl_saver_destroy(run->saver);
+    if (run->lock >= 0)
+        close(run->lock);
     /* First: after a failure sums may be queued that will never end, and freeing waits for them. */
     qvl_exchange_destroy(run->exchange);
     if (run->dev)

@@ -79,6 +79,7 @@ typedef struct qvl_run {
     qvl_train_state state;
     qvl_run_log *run_log; /* rank 0 */
     qvl_saver *saver;     /* rank 0 */
+    int lock;             /* of output_dir, rank 0; -1: none */
     qvl_time_limit limit; /* rank 0 */
     qvl_progress progress;
     int64_t n_skipped; /* steps in a row that nan_policy: skip has skipped */

@@ -52,7 +52,11 @@ qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qv
     qvl_status rc = QVL_OK;
     qvl_world_set_phase(run->world, "opening output_dir");
     if (qvl_world_rank(run->world) == 0) {
-        rc = qvl_output_dir_open(checkpoint, run->config, needed, run->log, err);
+        rc = qvl_directory_create(run->config->output_dir, err);
+        if (rc == QVL_OK)
+            rc = qvl_output_dir_lock(&run->lock, run->config->output_dir, run->log, err);
+        if (rc == QVL_OK)
+            rc = qvl_output_dir_open(checkpoint, run->config, needed, run->log, err);
         if (rc == QVL_OK)
             rc = qvl_output_dir_write_config(run->config, err);
         if (rc == QVL_OK)

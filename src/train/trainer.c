@@ -321,7 +321,7 @@ static qvl_status report_check(qvl_run *run)
 qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, qvl_log *log,
                      qvl_err *err)
 {
-    qvl_run run = {0};
+    qvl_run run = {.lock = -1};
     char checkpoint[QVL_PATH_BYTES] = "";
     qvl_status rc = QVL_OK;
     if (!is_check && !config->do_train && !config->do_eval)

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Odd surroundings: standard output that is closed, odd paths, few files, another run in the same directory.
+. "$(dirname "$0")/lib.sh" "$@"
+export OMP_NUM_THREADS=1
+fixture tiny
+run=(train.yaml device=cpu max_steps=6)
+must "a run" on 1 qvl_sft "${run[@]}" output_dir=plain
+"$BIN/qvl_sft" "${run[@]}" output_dir=closed >&- 2> "$WORK/log" || fail "standard output closed: exit code $?"
+same "standard output closed" plain/adapter_model.safetensors closed/adapter_model.safetensors
+{ "$BIN/qvl_sft" "${run[@]}" output_dir=pipe 2> "$WORK/log"; echo $? > code; } | true
+[ "$(cat code)" = 0 ] || fail "a reader that is gone: exit code $(cat code)"
+same "a reader of standard output that is gone" plain/adapter_model.safetensors pipe/adapter_model.safetensors
+long=$(printf 'x%.0s' $(seq 255))
+for name in 'with space' 'Übung-学' 'trailing/' "$long" './deep/er/out'; do
+  must "output_dir '${name:0:20}'" on 2 qvl_sft "${run[@]}" gradient_accumulation_steps=2 output_dir="$name"
+  [ -s "$name/adapter_model.safetensors" ] || fail "no adapter in $name"
+done
+ln -s "$PWD/plain" link
+must "output_dir that is a link" on 1 qvl_sft "${run[@]}" output_dir=link
+(ulimit -n 64; "$BIN/qvl_sft" "${run[@]}" output_dir=few > "$WORK/log" 2>&1) || { cat "$WORK/log" >&2; fail "64 open files: exit code $?"; }
+same "64 open files" plain/adapter_model.safetensors few/adapter_model.safetensors
+LC_ALL=de_DE.UTF-8 TZ=Asia/Kathmandu "$BIN/qvl_sft" "${run[@]}" output_dir=locale > "$WORK/log" 2>&1 || fail "another locale"
+same "another locale and time zone" plain/adapter_model.safetensors locale/adapter_model.safetensors
+
+"$BIN/qvl_sft" "${run[@]}" max_steps=100000 output_dir=shared > first.log 2>&1 & first=$!
+for _ in $(seq 300); do grep -q '^step 2/' first.log && break; sleep 0.1; done
+code=0; on 1 qvl_sft "${run[@]}" output_dir=shared || code=$?
+[ $code = 74 ] || { cat "$WORK/log" >&2; fail "two runs in one directory: exit code $code, expected 74"; }
+grep -q "output_dir shared is in use by another run (process $first)" "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of it"; }
+kill -9 $first; wait $first || true
+must "and when the other one is gone" on 1 qvl_sft "${run[@]}" output_dir=shared
