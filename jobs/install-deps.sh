@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what qvl needs to build, run and be tested: Debian 12 and Ubuntu 24.04, as root or with sudo.
-#   jobs/install-deps.sh [--fuzz]     with clang and its libFuzzer, if they can be had
+#   jobs/install-deps.sh [--fuzz] [--tests]
+# --fuzz: with clang and its libFuzzer, if they can be had. --tests: with what only tests need, a Slurm and an
+# Lmod to try the batch scripts and the module on.
 # Where everything is there already, it does nothing. CUDA and NCCL are not installed: where nvcc is on
 # PATH the build finds it.
 set -euo pipefail
@@ -8,6 +10,7 @@ set -euo pipefail
 packages=(gcc g++ cmake ninja-build pkg-config git
   openmpi-bin libopenmpi-dev libhdf5-dev hdf5-tools libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev
   libjpeg-dev libpng-dev libwebp-dev libcairo2-dev fonts-dejavu-core libopenblas-dev libssl-dev libcmocka-dev)
+[[ " $* " != *" --tests "* ]] || packages+=(slurm-wlm munge lmod procps)
 
 if ! command -v apt-get > /dev/null || ! command -v dpkg-query > /dev/null; then
   cat >&2 <<'TEXT'
@@ -30,7 +33,7 @@ install_fuzzer() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends clang "$run_time" > /dev/null
 }
 wants_fuzzer=0
-if [ "${1:-}" = --fuzz ] && ! has_fuzzer; then wants_fuzzer=1; fi
+if [[ " $* " = *" --fuzz "* ]] && ! has_fuzzer; then wants_fuzzer=1; fi
 
 missing=()
 for package in "${packages[@]}"; do

@@ -5,6 +5,7 @@
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/base/stop.h"
 #include "src/model/weights_internal.h"
 
 /* What is loaded at a time: small beside a layer, so that threads end together. */
@@ -138,7 +139,9 @@ static qvl_status run_pieces(loading *l, qvl_err *err)
         before = rc;
         if (before != QVL_OK)
             continue;
-        const qvl_status loaded = put_rows(l->weights, p, bytes_of(p), &own);
+        qvl_status loaded = qvl_stop_check("loading the model", &own);
+        if (loaded == QVL_OK)
+            loaded = put_rows(l->weights, p, bytes_of(p), &own);
         qvl_safetensors_release(p->file, bytes_of(p),
                                 (size_t)p->rows * row_bytes_of(p->item, p->tensor));
 #pragma omp critical
@@ -235,13 +238,12 @@ static qvl_status load_and_receive(loading *l, qvl_err *err)
         const qvl_safetensors *file = NULL;
         const qvl_tensor *tensor = qvl_weight_files_find(source->files, w->items[i].name, &file);
         const qvl_status loaded = receive_item(l, &w->items[i], tensor, buffer, buffer_bytes, err);
-        rc = rc == QVL_OK ? loaded : rc;
         if (qvl_world_rank(source->world) == 0)
             qvl_safetensors_release(file, tensor->data, (size_t)tensor->n_bytes);
         l->done += tensor->n_bytes;
         show_progress(l);
+        QVL_TRY(qvl_world_agree(source->world, loaded, err));
     }
-    rc = qvl_world_agree(source->world, rc, err);
 out:
     free(buffer);
     return rc;

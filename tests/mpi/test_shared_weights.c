@@ -1,6 +1,7 @@
 /* Loading a model on several ranks: rank 0 reads, all have the same; a rank whose device fails does
  * not leave the others waiting. */
 #include "src/model/weights.h"
+#include "src/base/stop.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -107,11 +108,36 @@ static void a_failing_device_stops_all(void **state)
     }
 }
 
+/* Asked for on the last rank, in the middle: all end, with its reason. The request stays, so this
+ * comes last. */
+static void a_stop_ends_loading(void **state)
+{
+    qvl_weight_files *files = NULL;
+    qvl_weights *weights = NULL;
+    qvl_model_dims dims;
+    qvl_err err = {0};
+    (void)state;
+    must(qvl_model_dims_read(&dims, QVL_TEST_FIXTURES "/tiny/model", &err), &err);
+    must(qvl_weight_files_open(&files, QVL_TEST_FIXTURES "/tiny/model", &err), &err);
+    const qvl_weight_layout layout = {.width_align = 8, .act_bytes = dev->act_bytes};
+    const qvl_weight_source source = {
+        .files = files, .world = world, .n_threads = 2, .log = &console};
+    must(qvl_weights_create(&weights, QVL_WEIGHTS_TEXT, &dims, &layout, &err), &err);
+    must(qvl_world_barrier(world, &err), &err);
+    if (qvl_world_rank(world) == qvl_world_size(world) - 1)
+        qvl_stop_request(15);
+    assert_int_equal(qvl_weights_load(weights, dev, &source, &err), QVL_ESTOPPED);
+    assert_non_null(strstr(err.text, "SIGTERM"));
+    qvl_weights_destroy(weights);
+    qvl_weight_files_close(files);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_ranks_have_the_files),
         cmocka_unit_test(a_failing_device_stops_all),
+        cmocka_unit_test(a_stop_ends_loading),
     };
     qvl_err err = {0};
     qvl_log_init(&console, "test_shared_weights");
