@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@ static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_stat
 static const char *const TRACES[] = {"trainer_log.jsonl", "training_loss.png",
                                      "training_eval_loss.png"};
 
-static const char CONFIG[] = "config.yaml";
+static const char CONFIG[] = "config.yaml", LOCK[] = ".qvl_lock";
 
 /* The directory can be made and written to, and has room. */
 static qvl_status check_writable(const char *directory, uint64_t needed_bytes, qvl_err *err)
@@ -190,38 +191,72 @@ out:
     return rc;
 }
 
+/* Opens the file and tries to lock it. Whoever had it may have removed it in between: a lock on a
+ * file without a name keeps nobody out. */
+static bool try_lock(int *fd, const char *path)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat st;
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0)
+        return false;
+    if (fcntl(*fd, F_SETLK, &lock) == 0 && fstat(*fd, &st) == 0 && st.st_nlink > 0)
+        return true;
+    const int failed = errno;
+    close(*fd);
+    *fd = -1;
+    errno = failed;
+    return false;
+}
+
+/* The process of this host that has the lock; 0: not known. */
+static long holder_of(const char *path)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    const bool is_known = fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (fd >= 0)
+        close(fd);
+    return is_known ? (long)lock.l_pid : 0;
+}
+
 qvl_status qvl_output_dir_lock(int *out_fd, const char *output_dir, qvl_log *log, qvl_err *err)
 {
     enum { TRIES = 50 };
     char path[QVL_PATH_BYTES];
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET}, holder;
-    qvl_status rc = qvl_path_join(path, output_dir, ".qvl_lock", err);
-    if (rc != QVL_OK)
-        return rc;
-    *out_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (*out_fd < 0)
-        return qvl_fail_errno(err, errno, 1, "%s", path);
-    for (int i = 0; i < TRIES; i++) {
-        if (fcntl(*out_fd, F_SETLK, &lock) == 0)
+    qvl_status rc = qvl_path_join(path, output_dir, LOCK, err);
+    *out_fd = -1;
+    for (int i = 0; i < TRIES && rc == QVL_OK; i++) {
+        errno = EAGAIN;
+        if (try_lock(out_fd, path))
             return QVL_OK;
-        if (errno != EACCES && errno != EAGAIN)
-            break;
+        if (errno == ENOLCK || errno == EOPNOTSUPP || errno == ENOSYS) {
+            qvl_log_warn(
+                log, "%s: no locks on this file system: see that no other run writes there", path);
+            return QVL_OK;
+        }
+        const int failed = errno;
+        if ((failed != EAGAIN && failed != EACCES) || access(path, W_OK) != 0)
+            return qvl_fail_errno(err, failed, 1, "%s", path);
         nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     }
-    const int failed = errno;
-    holder = lock;
-    const bool is_known = fcntl(*out_fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK;
-    close(*out_fd);
-    *out_fd = -1;
-    if (failed == EACCES || failed == EAGAIN)
-        return qvl_fail(
-            err, QVL_EIO,
-            "output_dir %s is in use by another run (process %ld); wait for its end, or "
-            "give another directory",
-            output_dir, is_known ? (long)holder.l_pid : 0L);
-    qvl_log_warn(log, "%s: no locks on this file system (%s): see that no other run writes there",
-                 path, strerror(failed));
-    return QVL_OK;
+    if (rc == QVL_OK)
+        rc = qvl_fail(err, QVL_EIO,
+                      "output_dir %s is in use by another run (process %ld); wait for its end, or "
+                      "give another directory",
+                      output_dir, holder_of(path));
+    return rc;
+}
+
+void qvl_output_dir_unlock(int *fd, const char *output_dir)
+{
+    char path[QVL_PATH_BYTES];
+    if (*fd < 0)
+        return;
+    if (qvl_path_join(path, output_dir, LOCK, NULL) == QVL_OK)
+        unlink(path);
+    close(*fd);
+    *fd = -1;
 }
 
 qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err)

@@ -28,6 +28,9 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
  */
 qvl_status qvl_output_dir_lock(int *out_fd, const char *output_dir, qvl_log *log, qvl_err *err);
 
+/* Gives it back, and removes the file that was locked. */
+void qvl_output_dir_unlock(int *fd, const char *output_dir);
+
 /* Writes config.yaml: what is in force. */
 qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err);
 

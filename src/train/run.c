@@ -3,11 +3,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "src/base/memory.h"
 #include "src/model/lora_files.h"
 #include "src/train/device.h"
+#include "src/train/output_dir.h"
 
 /* ---- opening -----------------------------------------------------------------------------------
  */
@@ -311,8 +311,7 @@ void qvl_run_print_plan(qvl_run *run)
 void qvl_run_close(qvl_run *run)
 {
     qvl_saver_destroy(run->saver);
-    if (run->lock >= 0)
-        close(run->lock);
+    qvl_output_dir_unlock(&run->lock, run->config ? run->config->output_dir : "");
     /* First: after a failure sums may be queued that will never end, and freeing waits for them. */
     qvl_exchange_destroy(run->exchange);
     if (run->dev)

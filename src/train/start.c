@@ -42,6 +42,27 @@ out:
     return rc;
 }
 
+/* Makes output_dir, locks it and looks at what is in it. One that was made for nothing goes again.
+ */
+static qvl_status open_directory(qvl_run *run, char checkpoint[QVL_PATH_BYTES], uint64_t needed,
+                                 qvl_err *err)
+{
+    char first[QVL_PATH_BYTES];
+    const char *directory = run->config->output_dir;
+    qvl_status rc = qvl_directory_create_from(first, directory, err);
+    if (rc != QVL_OK)
+        return rc;
+    rc = qvl_output_dir_lock(&run->lock, directory, run->log, err);
+    if (rc == QVL_OK)
+        rc = qvl_output_dir_open(checkpoint, run->config, needed, run->log, err);
+    if (rc != QVL_OK) {
+        qvl_output_dir_unlock(&run->lock, directory);
+        if (first[0])
+            qvl_directory_take_back(directory, first);
+    }
+    return rc;
+}
+
 /* Directory, log and the checkpoint to go on from; before the weights are loaded, so that a
  * directory that cannot be written to is known at once. */
 qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err)
@@ -52,11 +73,7 @@ qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qv
     qvl_status rc = QVL_OK;
     qvl_world_set_phase(run->world, "opening output_dir");
     if (qvl_world_rank(run->world) == 0) {
-        rc = qvl_directory_create(run->config->output_dir, err);
-        if (rc == QVL_OK)
-            rc = qvl_output_dir_lock(&run->lock, run->config->output_dir, run->log, err);
-        if (rc == QVL_OK)
-            rc = qvl_output_dir_open(checkpoint, run->config, needed, run->log, err);
+        rc = open_directory(run, checkpoint, needed, err);
         if (rc == QVL_OK)
             rc = qvl_output_dir_write_config(run->config, err);
         if (rc == QVL_OK)
