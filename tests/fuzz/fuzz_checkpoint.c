@@ -11,7 +11,7 @@
 #include "tests/fuzz/h5_file.h"
 #include "tests/fuzz/small_model.h"
 
-static const char IDENTITY[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+static const char IDENTITY[] = "model=ab; lora_rank=2; data=cd";
 static const char *const NAMES[] = {"adapter_config.json", "adapter_model.safetensors",
                                     "optimizer.h5", "trainer_state.json"};
 
@@ -89,7 +89,7 @@ static void load(const qvl_lora *lora)
     char output_dir[QVL_PATH_BYTES];
     qvl_run_log *run = NULL;
     qvl_err err = {0};
-    bool same_order = false;
+    qvl_text other_order = {0};
     qvl_train_state state = {.param = calloc(n, sizeof(float)),
                              .exp_avg = calloc(n, sizeof(float)),
                              .exp_avg_sq = calloc(n, sizeof(float))};
@@ -99,10 +99,11 @@ static void load(const qvl_lora *lora)
     FUZZ_CHECK(qvl_path_join(output_dir, fuzz_directory(), "nowhere", NULL) == QVL_OK);
     FUZZ_CHECK(qvl_run_log_create(&run, output_dir, NULL, 10, NULL) == QVL_OK);
     const qvl_status rc =
-        qvl_checkpoint_load(fuzz_directory(), &state, lora, run, &same_order, &err);
+        qvl_checkpoint_load(fuzz_directory(), &state, lora, run, &other_order, &err);
     fuzz_expect(rc, &err);
     if (rc == QVL_OK)
         FUZZ_CHECK(state.step >= 0 && state.loss_steps >= 0);
+    qvl_text_fini(&other_order);
     qvl_run_log_destroy(run);
     free(state.param);
     free(state.exp_avg);
