@@ -18,7 +18,7 @@ command=(mpirun --oversubscribe --bind-to none -np 2 "$bin/qvl_sft" demo/demo.ya
 mv out whole
 fail() { echo "FAILED after $n kills (seed ${4:-1}): $*"; cat log; exit 1; }
 
-n=0 in_saves=0 finished=0 seen=""
+n=0 in_saves=0 finished=0 hangs=0 seen=""
 while [ "$n" -lt "$kills" ]; do
   "${command[@]}" > log 2>&1 &
   launcher=$!
@@ -31,11 +31,16 @@ while [ "$n" -lt "$kills" ]; do
   fi
   was_running=0 code=0
   [ -z "$ranks" ] || ! kill -"$signal" $ranks 2> /dev/null || was_running=1
+  # Open MPI's mpirun may hang when a rank dies while it connects: no rank is left, so it goes too
+  if [ "$signal" = KILL ] && [ $was_running = 1 ]; then
+    for _ in $(seq 300); do kill -0 $launcher 2> /dev/null || break; sleep 0.1; done
+    ! kill -9 $launcher 2> /dev/null || hangs=$((hangs + 1))
+  fi
   wait $launcher || code=$?
   # what a killed save leaves; a stop leaves nothing, so there it is the number of waits for one
   if [ "$signal" = KILL ]; then
     left=$(ls -di out/checkpoint-*.tmp 2> /dev/null || true)
-    [ "$left" = "$seen" ] || in_saves=$((in_saves + 1))
+    [ -z "$left" ] || [ "$left" = "$seen" ] || in_saves=$((in_saves + 1))
     seen=$left
   else
     in_saves=$((in_saves + (n % 2) * was_running))
@@ -54,4 +59,4 @@ done
 "${command[@]}" > log 2>&1 || fail "the last run did not end"
 cmp out/adapter_model.safetensors whole/adapter_model.safetensors || fail "another adapter"
 cmp <(grep -o '"loss": [^,]*' out/trainer_log.jsonl) <(grep -o '"loss": [^,]*' whole/trainer_log.jsonl) || fail "another log"
-echo "ok - $n x SIG$signal ($in_saves while a checkpoint was written), $((finished + 1)) runs came to their end: the adapter and the losses of an undisturbed run each time"
+echo "ok - $n x SIG$signal ($in_saves while a checkpoint was written), $hangs hangs of mpirun, $((finished + 1)) runs came to their end: the adapter and the losses of an undisturbed run each time"
