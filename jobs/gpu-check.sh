@@ -182,7 +182,7 @@ three_b() {
 peers() {
   [ -n "${QVL_PEERS:-}" ] || { row skipped "peers: QVL_PEERS is not set"; return; }
   python3 "$QVL_PEERS/gemm_floor.py" 1152 1408 2048 4096 2>&1 | tail -n 6
-  python3 -W ignore "$QVL_PEERS/hf_peft.py" D A 2> /dev/null | grep -E '^[A-E] ' | while read -r line; do row note "peer $line"; done
+  python3 -W ignore "$QVL_PEERS/hf_peft.py" ${QVL_PEER_NAMES:-D A} 2> /dev/null | grep -E '^[A-E] ' | while read -r line; do row note "peer $line"; done
 }
 
 wants kernels && kernels

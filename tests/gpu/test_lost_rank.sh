@@ -1,18 +1,51 @@
 #!/usr/bin/env bash
-# A rank killed during a step: the other ends within 30 s and says so, and no process stays on the GPU.
+# Two ranks on a GPU. One killed during a step: the other ends within 30 s; one stopped: within peer_timeout. Both say
+# who and where, and no process stays. A network that NCCL cannot use, and numbers that are none, end the run as well.
 . "$(dirname "$0")/lib.sh" "$@"
 fixture wide
+export OMPI_MCA_odls_base_sigkill_timeout=1
 
-mpirun --oversubscribe --bind-to none -np 2 "$BIN/qvl_sft" train.yaml device=cuda share_gpu=true bf16=true \
-  max_steps=100000 save_strategy=no logging_steps=1 output_dir=out > "$WORK/log" 2>&1 & job=$!
-for ((i = 0; i < 300; i++)); do grep -q '^step 5/' "$WORK/log" && break; sleep 0.2; done
-grep -q '^step 5/' "$WORK/log" || { tail -n 30 "$WORK/log" >&2; fail "the run did not reach step 5"; }
-ranks=($(pgrep -f "^$BIN/qvl_sft train.yaml"))
-[ ${#ranks[@]} -eq 2 ] || fail "2 ranks expected, found ${#ranks[@]}"
+# lose SIGNAL LIMIT: rank 1 gets SIGNAL during step 5 or later; the run ends within LIMIT seconds
+lose() {
+  mpirun --oversubscribe --bind-to none -np 2 "$BIN/qvl_sft" train.yaml device=cuda share_gpu=true bf16=true peer_timeout=10 \
+    max_steps=100000 num_train_epochs=100000 save_strategy=no logging_steps=1 output_dir="out$1" > "$WORK/log" 2>&1 & job=$!
+  for ((i = 0; i < 300; i++)); do grep -q '^step 5/' "$WORK/log" && break; sleep 0.2; done
+  grep -q '^step 5/' "$WORK/log" || { tail -n 30 "$WORK/log" >&2; fail "SIG$1: the run did not reach step 5"; }
+  ranks=($(pgrep -f "^$BIN/qvl_sft train.yaml"))
+  [ ${#ranks[@]} -eq 2 ] || fail "SIG$1: 2 ranks expected, found ${#ranks[@]}"
+  start=$(date +%s%N)
+  kill "-$1" "${ranks[1]}"
+  ! wait $job || fail "SIG$1: the run ended as if nothing had happened"
+  within "SIG$1: seconds until the run had ended" "$(since "$start")" "$2"
+  for ((i = 0; i < 20; i++)); do pgrep -f "^$BIN/qvl_sft train.yaml" > /dev/null || break; sleep 0.5; done
+  ! pgrep -f "^$BIN/qvl_sft train.yaml" > /dev/null || fail "SIG$1: a rank is still there"
+  grep -qE 'while training, step [0-9]+' "$WORK/log" || { grep -v '^step' "$WORK/log" >&2; fail "SIG$1: no word of where"; }
+  ok "SIG$1: $(grep -E 'while training, step [0-9]+' "$WORK/log" | grep -v '#' | head -n 1)"
+}
+
+lose KILL 30
+lose STOP 40
+
+code=0
 start=$(date +%s%N)
-kill -9 "${ranks[1]}"
-wait $job && fail "the run ended as if nothing had happened"
-took=$(since "$start")
-within "seconds until the run had ended" "$took" 30
-! pgrep -f "^$BIN/qvl_sft train.yaml" > /dev/null || fail "a rank is still there"
-ok "no rank stays: $(grep -iE 'rank|signal' "$WORK/log" | grep -v '^step' | tail -n 1)"
+NCCL_SOCKET_IFNAME=none0 timeout 90 mpirun --oversubscribe --bind-to none -np 2 "$BIN/qvl_sft" train.yaml device=cuda share_gpu=true \
+  peer_timeout=15 output_dir=link > "$WORK/log" 2>&1 || code=$?
+[ $code != 0 ] && [ $code != 124 ] || { tail -n 20 "$WORK/log" >&2; fail "a network that is not there: exit code $code"; }
+ok "a network that is not there: exit code $code after $(since "$start") s"
+
+# One weight of the model is no number.
+cd "$WORK"
+fixture tiny
+for file in model/*.safetensors; do
+  length=$(od -An -t u8 -N 8 "$file" | tr -d ' ')
+  begin=$(head -c $((8 + length)) "$file" | tail -c "$length" | grep -ao '"model.norm.weight":{[^}]*}' | grep -o 'data_offsets":\[[0-9]*' | grep -o '[0-9]*$') || continue
+  printf '\377\377\377\177' | dd of="$file" bs=1 seek=$((8 + length + begin)) conv=notrunc status=none
+done
+for bf16 in true false; do
+  code=0
+  on 1 qvl_sft train.yaml device=cuda bf16=$bf16 output_dir=nan || code=$?
+  [ $code = 65 ] || { tail -n 20 "$WORK/log" >&2; fail "numbers that are none: exit code $code instead of 65"; }
+  [ ! -e nan/adapter_model.safetensors ] || fail "numbers that are none: an adapter was written"
+  grep -q 'step 1: loss -\?nan' "$WORK/log" || { tail -n 5 "$WORK/log" >&2; fail "numbers that are none: step not named"; }
+  ok "numbers that are none, bf16=$bf16: $(grep -oE 'step 1: loss.*' "$WORK/log" | head -n 1 | cut -c1-150)"
+done
