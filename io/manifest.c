@@ -126,6 +126,9 @@ qvl_status qvl_manifest_check(const char *directory, int64_t *out_step, qvl_err 
         rc = qvl_fail(err, QVL_EDATA, "%s: not a checkpoint manifest of version 1", path);
         goto out;
     }
+    if (json_object_size(json_object_get(root, "files")) == 0)
+        rc = qvl_fail(err, QVL_EDATA, "%s: lists no files", path);
+    QVL_TRY(rc);
     json_object_foreach(json_object_get(root, "files"), name, entry)
         QVL_TRY(check_file(directory, name, entry, err));
 out:

@@ -1,6 +1,7 @@
 #include "src/model/lora_files.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,12 @@ static qvl_status load_matrix(const qvl_lora *lora, float *host, char *is_loaded
                             tensor->name);
         is_loaded[i] = 1;
         copy_floats(host + m.offset, tensor, type);
+        for (int64_t k = 0; k < m.rows * m.cols; k++)
+            if (!isfinite(host[m.offset + k]))
+                return qvl_fail(err, QVL_EDATA,
+                                "%s: tensor %s: element %" PRId64 " is %g; an adapter that is "
+                                "continued must be finite",
+                                directory, tensor->name, k, (double)host[m.offset + k]);
         return QVL_OK;
     }
     return qvl_fail(err, QVL_EDATA, "%s: tensor %s has no place in this model", directory,

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,6 +236,14 @@ static void misfits_are_refused(void **state)
     e.tensors[0].n_dims = 1;
     e.tensors[0].shape[0] *= e.tensors[0].shape[1];
     expect_refusal(&e, "has shape [");
+    start_edit(&e);
+    float *none = malloc((size_t)e.tensors[0].n_bytes);
+    assert_non_null(none);
+    memcpy(none, e.tensors[0].data, (size_t)e.tensors[0].n_bytes);
+    none[3] = (float)NAN;
+    e.tensors[0].data = none;
+    expect_refusal(&e, "element 3 is ");
+    free(none);
     start_edit(&e);
     e.tensors[0].type = QVL_TENSOR_I32;
     expect_refusal(&e, "is I32, expected F32, BF16 or F16");

@@ -89,6 +89,7 @@ static void bad_manifests_are_refused(void **state)
         {"{\"format\":\"qvl-checkpoint\",\"version\":1,\"step\":1}", "not a checkpoint manifest"},
         {"{\"format\":\"qvl-checkpoint\",\"version\":1,\"step\":1,\"files\":[]}",
          "not a checkpoint"},
+        {"{\"format\":\"qvl-checkpoint\",\"version\":1,\"step\":1,\"files\":{}}", "lists no files"},
         {"{\"format\":\"qvl-checkpoint\",\"version\":1,\"step\":1,\"files\":{\"a.bin\":{}}}",
          "the entry of a.bin is wrong"},
         {"{\"format\":\"qvl-checkpoint\",\"version\":1,\"step\":1,\"files\":{\"a.bin\":"
