@@ -73,8 +73,8 @@ const qvl_tensor *qvl_safetensors_at(const qvl_safetensors *file, size_t i);
 const qvl_tensor *qvl_safetensors_find(const qvl_safetensors *file, const char *name);
 /* SHA-256 of the header bytes, 64 hexadecimal digits. */
 const char *qvl_safetensors_header_sha256(const qvl_safetensors *file);
-/* n_bytes at data, within a tensor, are no longer needed here: whole pages leave this process. They can
- * be read again. */
+/* n_bytes at data, within a tensor, are no longer needed here: whole pages leave this process. They
+ * can be read again. */
 void qvl_safetensors_release(const qvl_safetensors *file, const void *data, size_t n_bytes);
 
 const char *qvl_tensor_type_name(qvl_tensor_type type);

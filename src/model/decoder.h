@@ -76,8 +76,8 @@ typedef struct qvl_layer_watch {
 /* After loss with gradient: adds the adapters' gradients. watch may be NULL. */
 qvl_status qvl_decoder_backward(qvl_decoder *decoder, const qvl_layer_watch *watch, qvl_err *err);
 
-/* The frozen products of all layers alone, forward and back to the inputs, for T rows of what lies in
- * the activations: the least time that a step of T tokens could take. Activations are lost. */
+/* The frozen products of all layers alone, forward and back to the inputs, for T rows of what lies
+ * in the activations: the least time that a step of T tokens could take. Activations are lost. */
 qvl_status qvl_decoder_products(qvl_decoder *decoder, int64_t T, qvl_err *err);
 /* Multiplications and additions of the above, a token. */
 double qvl_decoder_product_flops(const qvl_decoder *decoder);
