@@ -9,6 +9,11 @@
 #include "src/base/files.h"
 #include "src/base/memory.h"
 
+qvl_adapter_layout qvl_adapter_layout_named(const char *name)
+{
+    return strcmp(name, "hf4.51") == 0 ? QVL_LAYOUT_HF_4_51 : QVL_LAYOUT_HF_4_52;
+}
+
 /* ---- writing ---- */
 
 /* The members that every PEFT since 0.14 knows, sorted; newer members have defaults. */

@@ -26,6 +26,9 @@ typedef enum qvl_adapter_layout {
     QVL_LAYOUT_HF_4_51  /* base_model.model.model.layers... */
 } qvl_adapter_layout;
 
+/* "hf4.51", or "hf4.52" and anything else. */
+qvl_adapter_layout qvl_adapter_layout_named(const char *name);
+
 /* One matrix by its module, "layers.3.mlp.gate_proj". */
 typedef struct qvl_adapter_matrix {
     const char *module;

@@ -329,7 +329,7 @@ qvl_status qvl_bench(const qvl_config *config, bool is_json, qvl_world *world, q
     qvl_log quiet = *log;
     qvl_status rc = QVL_OK;
     quiet.rank = is_json ? 1 : log->rank; /* only rank 0 prints */
-    qvl_world_set_deadline(world, fmin(config->ddp_timeout, 600.0));
+    qvl_world_set_deadline(world, qvl_config_deadline(config));
     QVL_TRY(qvl_alloc(&m, 1, sizeof *m, "measurements", err));
     QVL_TRY(qvl_run_open(&run, config, false, world, &quiet, err));
     QVL_TRY(qvl_run_plan(&run, err));

@@ -44,14 +44,6 @@ out:
     return rc;
 }
 
-static int64_t supervised_rows(const int32_t *labels, int64_t n)
-{
-    int64_t rows = 0;
-    for (int64_t i = 1; i < n; i++)
-        rows += labels[i] != -100;
-    return rows;
-}
-
 /* This rank's first sample of the step with a loss that is no number, in the order in which step.c
  * ran them; -1: none. */
 static qvl_status find_sample(qvl_run *run, const qvl_step *step, int64_t n_rows, int64_t *out,
@@ -66,7 +58,7 @@ static qvl_status find_sample(qvl_run *run, const qvl_step *step, int64_t n_rows
             continue;
         QVL_TRY(qvl_dataset_read_sample(run->train.data, number, run->ids, run->labels, err));
         const int64_t end =
-            row + supervised_rows(run->labels, qvl_dataset_length(run->train.data, number));
+            row + qvl_supervised_tokens(run->labels, qvl_dataset_length(run->train.data, number));
         for (; row < end && row < n_rows && *out < 0; row++)
             if (!isfinite(run->host_losses[row]))
                 *out = number;

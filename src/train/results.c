@@ -7,11 +7,6 @@
 #include "src/train/output_dir.h"
 #include "src/train/run.h"
 
-static qvl_adapter_layout layout_of(const qvl_config *config)
-{
-    return strcmp(config->adapter_layout, "hf4.51") == 0 ? QVL_LAYOUT_HF_4_51 : QVL_LAYOUT_HF_4_52;
-}
-
 qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err)
 {
     const qvl_config *c = run->config;
@@ -30,8 +25,8 @@ qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err)
         .eval_loss = eval_loss};
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_run_download_state(run, err));
-    QVL_TRY(qvl_lora_save(run->lora, run->state.param, c->output_dir, layout_of(c),
-                          c->model_name_or_path, err));
+    QVL_TRY(qvl_lora_save(run->lora, run->state.param, c->output_dir,
+                          qvl_adapter_layout_named(c->adapter_layout), c->model_name_or_path, err));
     QVL_TRY(qvl_output_dir_copy_tokenizer(c->output_dir, run->model.directory, err));
     QVL_TRY(qvl_run_log_finish(run->run_log, &metrics, err));
     if (c->plot_loss)

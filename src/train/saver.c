@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <string.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,13 +38,12 @@ qvl_status qvl_saver_create(qvl_saver **out, qvl_run *run, qvl_err *err)
     qvl_status rc = qvl_alloc(&saver, 1, sizeof *saver, "saver", err);
     QVL_TRY(rc);
     saver->run = run;
-    saver->options = (qvl_checkpoint_options){
-        .output_dir = c->output_dir,
-        .layout =
-            strcmp(c->adapter_layout, "hf4.51") == 0 ? QVL_LAYOUT_HF_4_51 : QVL_LAYOUT_HF_4_52,
-        .base_model = c->model_name_or_path,
-        .only_model = c->save_only_model,
-        .keep = c->save_total_limit > 0 ? c->save_total_limit : 0};
+    saver->options =
+        (qvl_checkpoint_options){.output_dir = c->output_dir,
+                                 .layout = qvl_adapter_layout_named(c->adapter_layout),
+                                 .base_model = c->model_name_or_path,
+                                 .only_model = c->save_only_model,
+                                 .keep = c->save_total_limit > 0 ? c->save_total_limit : 0};
     saver->safe_step = saver->given_step = -1;
     saver->backoff_s = FIRST_BACKOFF_S;
     /* 50 MB/s until there is a measurement */

@@ -25,6 +25,19 @@ must() {
   ok "$name"
 }
 
+# start RANKS PROGRAM ARGS: in the background; $launcher is its process, output in $WORK/log
+start() {
+  local n=$1; shift
+  mpirun --oversubscribe --bind-to none -np "$n" "$BIN/$@" > "$WORK/log" 2>&1 & launcher=$!
+}
+# rank R: the process of a rank of $launcher
+rank() { pgrep -P "$launcher" qvl_ | sed -n "$(($1 + 1))p"; }
+# until_log TEXT: waits for it, 60 s at most
+until_log() {
+  for _ in $(seq 600); do grep -q -- "$1" "$WORK/log" && return; sleep 0.1; done
+  cat "$WORK/log" >&2; fail "no '$1' within 60 s"
+}
+
 # same NAME A B: two files have the same bytes
 same() { cmp -s "$2" "$3" || fail "$1: $2 and $3 differ"; ok "$1"; }
 

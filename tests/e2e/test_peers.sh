@@ -5,15 +5,6 @@ export OMP_NUM_THREADS=1
 fixture tiny
 run=(train.yaml device=cpu max_steps=1000000 logging_steps=10 save_steps=50 save_total_limit=2 ddp_timeout=4)
 
-start() {
-  local n=$1; shift
-  mpirun --oversubscribe --bind-to none -np "$n" "$BIN/$@" > "$WORK/log" 2>&1 & launcher=$!
-}
-rank() { pgrep -P "$launcher" qvl_ | sed -n "$(($1 + 1))p"; }
-until_log() {
-  for _ in $(seq 600); do grep -q -- "$1" "$WORK/log" && return; sleep 0.1; done
-  cat "$WORK/log" >&2; fail "no '$1' within 60 s"
-}
 # ends_within SECONDS: with any code but 0, and no process stays
 ends_within() {
   local began=$SECONDS code=0

@@ -7,18 +7,6 @@ export OMP_NUM_THREADS=1
 run=(demo/demo.yaml num_train_epochs=3 save_steps=40 logging_steps=5)
 must "an undisturbed run" on 2 qvl_sft "${run[@]}" output_dir=whole
 
-# start RANKS PROGRAM ARGS: in the background; $launcher is its process, output in $WORK/log
-start() {
-  local n=$1; shift
-  mpirun --oversubscribe --bind-to none -np "$n" "$BIN/$@" > "$WORK/log" 2>&1 & launcher=$!
-}
-# rank R: the process of a rank of $launcher
-rank() { pgrep -P "$launcher" qvl_ | sed -n "$(($1 + 1))p"; }
-# until_log TEXT: waits for it, 60 s at most
-until_log() {
-  for _ in $(seq 600); do grep -q -- "$1" "$WORK/log" && return; sleep 0.1; done
-  cat "$WORK/log" >&2; fail "no '$1' within 60 s"
-}
 # ends CODE: the job's exit code
 ends() {
   local code=0
