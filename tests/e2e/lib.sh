@@ -21,7 +21,9 @@ on() {
 # must NAME COMMAND...: the command succeeds, else its log is shown
 must() {
   local name=$1; shift
-  "$@" || { cat "$WORK/log" >&2; fail "$name (exit $?)"; }
+  local code=0
+  "$@" || code=$?
+  [ $code = 0 ] || { cat "$WORK/log" >&2; fail "$name (exit $code)"; }
   ok "$name"
 }
 
