@@ -245,6 +245,19 @@ typedef struct qvl_swiglu_backward_args {
     int64_t T, F;
 } qvl_swiglu_backward_args;
 
+/* y = down(silu(gate) * up), the linear with its adapters: as swiglu into h and then linear, which
+ * one pass may do better. */
+typedef struct qvl_mlp_args {
+    const qvl_linear *linear; /* in = F */
+    void *y;                  /* act [T, out] or NULL */
+    void *h;                  /* act [T, F], set; with tails u goes behind its rows */
+    int64_t h_stride;
+    float *u; /* as linear's */
+    const void *gate_up;
+    int64_t T, F;
+    const qvl_dropout *dropout;
+} qvl_mlp_args;
+
 /* Backward of y = down(silu(gate) * up), the linear with its adapters: as linear_backward into dh
  * and then swiglu_backward, which one pass may do better. dh is room for the gradient of h,
  * undefined afterwards. */
@@ -399,6 +412,7 @@ struct qvl_ops {
     qvl_status (*swiglu)(qvl_device *dev, const qvl_swiglu_args *args, qvl_err *err);
     qvl_status (*swiglu_backward)(qvl_device *dev, const qvl_swiglu_backward_args *args,
                                   qvl_err *err);
+    qvl_status (*mlp)(qvl_device *dev, const qvl_mlp_args *args, qvl_err *err);
     qvl_status (*mlp_backward)(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err);
     qvl_status (*gelu)(qvl_device *dev, const qvl_gelu_args *args, qvl_err *err);
     qvl_status (*patches)(qvl_device *dev, const qvl_patches_args *args, qvl_err *err);

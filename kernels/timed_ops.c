@@ -16,6 +16,7 @@ const char *qvl_timed_op_name(qvl_timed_op op)
                                                    "rotation",
                                                    "attention",
                                                    "SwiGLU",
+                                                   "SwiGLU and down",
                                                    "head and loss",
                                                    "norm, backward",
                                                    "linear, backward",
@@ -57,6 +58,7 @@ TIMED_FUNCTION(rotate, QVL_TIMED_ROTATE)
 TIMED_FUNCTION(attention, QVL_TIMED_ATTENTION)
 TIMED_FUNCTION(attention_backward, QVL_TIMED_ATTENTION_BACKWARD)
 TIMED_FUNCTION(swiglu, QVL_TIMED_SWIGLU)
+TIMED_FUNCTION(mlp, QVL_TIMED_MLP)
 TIMED_FUNCTION(mlp_backward, QVL_TIMED_MLP_BACKWARD)
 TIMED_FUNCTION(head_loss, QVL_TIMED_HEAD_LOSS)
 TIMED_FUNCTION(sum_squares, QVL_TIMED_OPTIMISER)
@@ -97,6 +99,7 @@ void qvl_timed_ops_begin(qvl_device *dev)
     timed.table.attention = timed_attention;
     timed.table.attention_backward = timed_attention_backward;
     timed.table.swiglu = timed_swiglu;
+    timed.table.mlp = timed_mlp;
     timed.table.mlp_backward = timed_mlp_backward;
     timed.table.head_loss = timed_head_loss;
     timed.table.sum_squares = timed_sum_squares;

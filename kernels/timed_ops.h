@@ -17,6 +17,7 @@ typedef enum qvl_timed_op {
     QVL_TIMED_ROTATE,
     QVL_TIMED_ATTENTION,
     QVL_TIMED_SWIGLU,
+    QVL_TIMED_MLP, /* SwiGLU and down's linear */
     QVL_TIMED_HEAD_LOSS,
     QVL_TIMED_NORM_BACKWARD,
     QVL_TIMED_LINEAR_BACKWARD,

@@ -81,6 +81,7 @@ qvl_status qvl_cpu_attention(qvl_device *, const qvl_attention_args *, qvl_err *
 qvl_status qvl_cpu_attention_backward(qvl_device *, const qvl_attention_backward_args *, qvl_err *);
 qvl_status qvl_cpu_swiglu(qvl_device *, const qvl_swiglu_args *, qvl_err *);
 qvl_status qvl_cpu_swiglu_backward(qvl_device *, const qvl_swiglu_backward_args *, qvl_err *);
+qvl_status qvl_cpu_mlp(qvl_device *, const qvl_mlp_args *, qvl_err *);
 qvl_status qvl_cpu_mlp_backward(qvl_device *, const qvl_mlp_backward_args *, qvl_err *);
 qvl_status qvl_cpu_gelu(qvl_device *, const qvl_gelu_args *, qvl_err *);
 qvl_status qvl_cpu_patches(qvl_device *, const qvl_patches_args *, qvl_err *);

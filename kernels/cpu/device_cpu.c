@@ -239,6 +239,7 @@ static const qvl_ops CPU_OPS = {
     .attention_backward = qvl_cpu_attention_backward,
     .swiglu = qvl_cpu_swiglu,
     .swiglu_backward = qvl_cpu_swiglu_backward,
+    .mlp = qvl_cpu_mlp,
     .mlp_backward = qvl_cpu_mlp_backward,
     .gelu = qvl_cpu_gelu,
     .patches = qvl_cpu_patches,

@@ -223,6 +223,29 @@ out:
     return rc;
 }
 
+qvl_status qvl_cpu_mlp(qvl_device *dev, const qvl_mlp_args *args, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_cpu_swiglu(dev,
+                           &(qvl_swiglu_args){.h = args->h,
+                                              .h_stride = args->h_stride,
+                                              .gate_up = args->gate_up,
+                                              .T = args->T,
+                                              .F = args->F},
+                           err));
+    QVL_TRY(qvl_cpu_linear(dev,
+                           &(qvl_linear_args){.linear = args->linear,
+                                              .y = args->y,
+                                              .u = args->u,
+                                              .x = args->h,
+                                              .x_stride = args->h_stride,
+                                              .T = args->T,
+                                              .dropout = args->dropout},
+                           err));
+out:
+    return rc;
+}
+
 /* One after the other: beside the products, the way of dh through memory is short. */
 qvl_status qvl_cpu_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err)
 {

@@ -7,12 +7,15 @@
 //   3. in the same launch, a block has 64 queries of one head and walks over their keys: dq
 // Scores are computed in both walks; that is the price of a fixed order of sums.
 #include "kernels/cuda/attention_cuda.cuh"
+#include "kernels/cuda/cuda_backend.cuh"
 #include "kernels/cuda/tile.cuh"
 
 namespace qvl
 {
 
-enum { ROWS = ATTENTION_ROWS, THREADS = 128 };
+// PART: columns of a tile that a warp takes at once. The sums leave registers for no more, and
+// parts that nobody sees are left out.
+enum { ROWS = ATTENTION_ROWS, THREADS = 128, PART = 32 };
 
 template <int DH> static size_t backward_shared_bytes()
 {
@@ -21,30 +24,34 @@ template <int DH> static size_t backward_shared_bytes()
 
 // One warp a row and head.
 template <int DH>
-static __global__ void attention_delta_kernel(attention_params p, const bf16 *dout, float *delta)
+static __global__ void attention_delta_kernel(const __grid_constant__ attention_params p,
+                                              const bf16 *dout, float *delta)
 {
     const int64_t item = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
+    follow();
     if (item >= p.T * p.H)
         return;
     const int64_t t = item / p.H, head = item % p.H;
     const bf16 *out = (const bf16 *)p.out + t * p.out_stride + head * DH;
     dout += t * p.dout_stride + head * DH;
     float sum = 0.0f;
-    for (int d = lane; d < DH; d += 32)
-        sum += __bfloat162float(out[d]) * __bfloat162float(dout[d]);
+    for (int d = 4 * lane; d < DH; d += 4 * 32) {
+        const uint2 o = *(const uint2 *)(out + d), g = *(const uint2 *)(dout + d);
+        sum += low_half(o.x) * low_half(g.x) + high_half(o.x) * high_half(g.x) +
+               low_half(o.y) * low_half(g.y) + high_half(o.y) * high_half(g.y);
+    }
     for (int offset = 16; offset; offset /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     if (lane == 0)
         delta[head * p.T + t] = sum;
 }
 
-// 64 float values of one head's row statistics into shared memory; past n_valid: fill.
-static __device__ __forceinline__ void load_statistics(float *to, const float *from, int n_valid,
-                                                       float fill)
+// 64 float values of one head's row statistics on their way into shared memory; zeros past n_valid.
+static __device__ __forceinline__ void load_statistics(float *to, const float *from, int n_valid)
 {
     for (int i = threadIdx.x; i < ROWS; i += THREADS)
-        to[i] = i < n_valid ? from[i] : fill;
+        copy4_async(to + i, from + (i < n_valid ? i : 0), i < n_valid);
 }
 
 // Rows of C fragments (16 x DH a warp) to bf16 rows in global memory.
@@ -67,14 +74,14 @@ static __device__ __forceinline__ void store_gradient(bf16 *to, int64_t stride,
 
 // p^T = exp(s^T scale - lse), ds^T = p^T (dp^T - delta); s and dp are replaced.
 template <bool CAUSAL>
-static __device__ __forceinline__ void key_side_gradients(float s[ROWS / 8][4],
-                                                          float dp[ROWS / 8][4], const float *lse,
+static __device__ __forceinline__ void key_side_gradients(float s[PART / 8][4],
+                                                          float dp[PART / 8][4], const float *lse,
                                                           const float *delta, float scale, int key,
                                                           int q0, int len)
 {
     const int t2 = threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int n = 0; n < ROWS / 8; n++)
+    for (int n = 0; n < PART / 8; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int query = n * 8 + t2 + e % 2, row = key + e / 2 * 8;
@@ -119,7 +126,8 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
     const int64_t first = work.at.first;
     const int len = work.at.len, k0 = work.at.tile * ROWS, kv = work.kv;
     const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
-    const int warp = threadIdx.x / 32, key = k0 + warp * 16 + threadIdx.x % 32 / 4;
+    const int warp = threadIdx.x / 32, first_key = k0 + warp * 16;
+    const int key = first_key + threadIdx.x % 32 / 4;
     const int first_tile = CAUSAL ? work.at.tile : 0;
     const int n_tiles = (len + ROWS - 1) / ROWS - first_tile;
     const int n_steps = (work.h1 - work.h0) * n_tiles;
@@ -132,8 +140,8 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
         load_tile_async<DH, ROWS, THREADS>(do_tiles + step % 2 * tile,
                                            dout + (first + q0) * p.dout_stride + head * DH,
                                            p.dout_stride, len - q0);
-        load_statistics(lse_rows + step % 2 * ROWS, p.lse + statistics, len - q0, 0.0f);
-        load_statistics(delta_rows + step % 2 * ROWS, delta + statistics, len - q0, 0.0f);
+        load_statistics(lse_rows + step % 2 * ROWS, p.lse + statistics, len - q0);
+        load_statistics(delta_rows + step % 2 * ROWS, delta + statistics, len - q0);
         commit_async();
     };
     load_tile_async<DH, ROWS, THREADS>(k_tile, base + k0 * p.stride + (p.H + kv) * DH, p.stride,
@@ -150,21 +158,22 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
             load_step(step + 1);
         const int q0 = (first_tile + step % n_tiles) * ROWS;
         const bf16 *q_tile = q_tiles + step % 2 * tile, *do_tile = do_tiles + step % 2 * tile;
-        float s[ROWS / 8][4] = {}, dp[ROWS / 8][4] = {};
-        uint32_t a[ROWS / 16][4];
-        {
-            uint32_t rows[DH / 16][4];
-            load_a_rows<DH>(rows, k_tile, warp * 16);
-            multiply_rows<DH, ROWS / 8>(s, rows, q_tile, 0);
-            load_a_rows<DH>(rows, v_tile, warp * 16);
-            multiply_rows<DH, ROWS / 8>(dp, rows, do_tile, 0);
+#pragma unroll 1
+        for (int part = 0; part < ROWS; part += PART) {
+            if (first_key >= len || q0 + part >= len || (CAUSAL && first_key >= q0 + part + PART))
+                continue;
+            const int statistics = step % 2 * ROWS + part;
+            float s[PART / 8][4] = {}, dp[PART / 8][4] = {};
+            uint32_t a[PART / 16][4];
+            multiply_tiles<DH, PART / 8>(s, k_tile, warp * 16, q_tile, part);
+            multiply_tiles<DH, PART / 8>(dp, v_tile, warp * 16, do_tile, part);
+            key_side_gradients<CAUSAL>(s, dp, lse_rows + statistics, delta_rows + statistics,
+                                       p.scale, key, q0 + part, len);
+            to_a_fragments<PART / 8>(a, s);
+            multiply_columns<DH, PART / 16>(dv, a, do_tile, part);
+            to_a_fragments<PART / 8>(a, dp);
+            multiply_columns<DH, PART / 16>(dk, a, q_tile, part);
         }
-        key_side_gradients<CAUSAL>(s, dp, lse_rows + step % 2 * ROWS, delta_rows + step % 2 * ROWS,
-                                   p.scale, key, q0, len);
-        to_a_fragments<ROWS / 8>(a, s);
-        multiply_columns<DH, ROWS / 16>(dv, a, do_tile, 0);
-        to_a_fragments<ROWS / 8>(a, dp);
-        multiply_columns<DH, ROWS / 16>(dk, a, q_tile, 0);
     }
     if (work.part) {
         const int64_t stride = 2 * p.KV * DH;
@@ -179,11 +188,13 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
 }
 
 // dk, dv of the splits added up, in order. A thread has four columns.
-static __global__ void attention_sum_parts_kernel(attention_params p, const float *parts,
-                                                  int splits, int DH, bf16 *dqkv)
+static __global__ void attention_sum_parts_kernel(const __grid_constant__ attention_params p,
+                                                  const float *parts, int splits, int DH,
+                                                  bf16 *dqkv)
 {
     const int64_t width = 2 * p.KV * DH, item = (int64_t)blockIdx.x * 256 + threadIdx.x;
     const int64_t t = item / (width / 4), col = item % (width / 4) * 4;
+    follow();
     if (t >= p.T)
         return;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -202,15 +213,15 @@ static __global__ void attention_sum_parts_kernel(attention_params p, const floa
 // ---- dq: rows of the fragments are queries, columns are keys ------------------------------------
 
 template <bool CAUSAL>
-static __device__ __forceinline__ void query_side_gradients(float s[ROWS / 8][4],
-                                                            const float dp[ROWS / 8][4],
+static __device__ __forceinline__ void query_side_gradients(float s[PART / 8][4],
+                                                            const float dp[PART / 8][4],
                                                             const float lse[2],
                                                             const float delta[2], float scale,
                                                             int query, int k0, int len)
 {
     const int t2 = threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int n = 0; n < ROWS / 8; n++)
+    for (int n = 0; n < PART / 8; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int key = k0 + n * 8 + t2 + e % 2, row = query + e / 2 * 8;
@@ -232,7 +243,8 @@ static __device__ __forceinline__ void query_side(const attention_params &p, til
     const int len = at.len, q0 = at.tile * ROWS, kv = head / (int)(p.H / p.KV);
     const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
     const bf16 *k_rows = base + (p.H + kv) * DH, *v_rows = base + (p.H + p.KV + kv) * DH;
-    const int warp = threadIdx.x / 32, query = q0 + warp * 16 + threadIdx.x % 32 / 4;
+    const int warp = threadIdx.x / 32, first_query = q0 + warp * 16;
+    const int query = first_query + threadIdx.x % 32 / 4;
     const int last = CAUSAL ? min(len, q0 + ROWS) : len, n_tiles = (last + ROWS - 1) / ROWS;
 
     auto load_step = [&](int step) {
@@ -263,18 +275,19 @@ static __device__ __forceinline__ void query_side(const attention_params &p, til
         if (step + 1 < n_tiles)
             load_step(step + 1);
         const bf16 *k_tile = k_tiles + step % 2 * tile, *v_tile = v_tiles + step % 2 * tile;
-        float s[ROWS / 8][4] = {}, dp[ROWS / 8][4] = {};
-        uint32_t a[ROWS / 16][4];
-        {
-            uint32_t rows[DH / 16][4];
-            load_a_rows<DH>(rows, q_tile, warp * 16);
-            multiply_rows<DH, ROWS / 8>(s, rows, k_tile, 0);
-            load_a_rows<DH>(rows, do_tile, warp * 16);
-            multiply_rows<DH, ROWS / 8>(dp, rows, v_tile, 0);
+#pragma unroll 1
+        for (int part = 0; part < ROWS; part += PART) {
+            const int k0 = step * ROWS + part;
+            if (first_query >= len || k0 >= len || (CAUSAL && k0 >= first_query + 16))
+                continue;
+            float s[PART / 8][4] = {}, dp[PART / 8][4] = {};
+            uint32_t a[PART / 16][4];
+            multiply_tiles<DH, PART / 8>(s, q_tile, warp * 16, k_tile, part);
+            multiply_tiles<DH, PART / 8>(dp, do_tile, warp * 16, v_tile, part);
+            query_side_gradients<CAUSAL>(s, dp, lse, row_delta, p.scale, query, k0, len);
+            to_a_fragments<PART / 8>(a, s);
+            multiply_columns<DH, PART / 16>(dq, a, k_tile, part);
         }
-        query_side_gradients<CAUSAL>(s, dp, lse, row_delta, p.scale, query, step * ROWS, len);
-        to_a_fragments<ROWS / 8>(a, s);
-        multiply_columns<DH, ROWS / 16>(dq, a, k_tile, 0);
     }
     store_gradient<DH>(dqkv + first * p.stride + head * DH, p.stride, dq, query, len, p.scale);
 }
@@ -284,18 +297,19 @@ static __device__ __forceinline__ void query_side(const attention_params &p, til
 // The first blocks are the key side, which takes longer, the others the query side.
 template <int DH, bool CAUSAL>
 static __global__ void __launch_bounds__(THREADS)
-    attention_backward_kernel(attention_params p, const bf16 *dout, const float *delta, bf16 *dqkv,
-                              float *parts, int splits)
+    attention_backward_kernel(const __grid_constant__ attention_params p, const bf16 *dout,
+                              const float *delta, bf16 *dqkv, float *parts, int splits)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     const int n_key_side = (int)(p.n_tiles * p.KV) * splits;
     const int group = (int)(p.H / p.KV), per_split = (group + splits - 1) / splits;
     int index = blockIdx.x;
+    follow();
     if (index < n_key_side) {
         const int split = index % splits;
         kv_work work;
         work.kv = index / splits % (int)p.KV;
-        work.at = place_of_tile(p, index / (splits * (int)p.KV));
+        work.at = key_tile(p, index / (splits * (int)p.KV));
         work.h0 = work.kv * group + split * per_split;
         work.h1 = min(work.h0 + per_split, (work.kv + 1) * group);
         work.part = splits > 1 ? parts + split * p.T * 2 * p.KV * DH : NULL;
@@ -303,8 +317,8 @@ static __global__ void __launch_bounds__(THREADS)
         return;
     }
     index -= n_key_side;
-    query_side<DH, CAUSAL>(p, place_of_tile(p, (int)p.n_tiles - 1 - index / (int)p.H),
-                           index % (int)p.H, dout, delta, dqkv, shared);
+    query_side<DH, CAUSAL>(p, query_tile(p, index / (int)p.H), index % (int)p.H, dout, delta, dqkv,
+                           shared);
 }
 
 template <int DH, bool CAUSAL>
@@ -323,14 +337,15 @@ static cudaError_t launch_backward(const attention_params &p, const void *dout, 
             return rc;
         is_set = true;
     }
-    attention_delta_kernel<DH>
-        <<<(unsigned)((items + 7) / 8), 256, 0, stream>>>(p, (const bf16 *)dout, delta);
-    attention_backward_kernel<DH, CAUSAL><<<(unsigned)blocks, THREADS, bytes, stream>>>(
-        p, (const bf16 *)dout, delta, (bf16 *)dqkv, parts, splits);
-    if (splits > 1)
-        attention_sum_parts_kernel<<<(unsigned)((sums + 255) / 256), 256, 0, stream>>>(
-            p, parts, splits, DH, (bf16 *)dqkv);
-    return cudaGetLastError();
+    cudaError_t code = launch(attention_delta_kernel<DH>, dim3((unsigned)((items + 7) / 8)), 256, 0,
+                              stream, p, (const bf16 *)dout, delta);
+    if (code == cudaSuccess)
+        code = launch(attention_backward_kernel<DH, CAUSAL>, dim3((unsigned)blocks), THREADS, bytes,
+                      stream, p, (const bf16 *)dout, delta, (bf16 *)dqkv, parts, splits);
+    if (code == cudaSuccess && splits > 1)
+        code = launch(attention_sum_parts_kernel, dim3((unsigned)((sums + 255) / 256)), 256, 0,
+                      stream, p, parts, splits, DH, (bf16 *)dqkv);
+    return code;
 }
 
 template <int DH>

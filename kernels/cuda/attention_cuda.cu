@@ -30,7 +30,22 @@ size_t qvl_cuda_attention_scratch(const qvl_device *dev, const qvl_workspace_lim
            2 * 256;
 }
 
-static attention_params params_of(const qvl_attention_args *a)
+// Tiles in falling order of the query tiles that see their keys (of a causal sequence).
+static void list_tiles(attention_params *p, const int32_t *cu_seqlens, int64_t longest)
+{
+    if (p->n_tiles > ATTENTION_LISTED)
+        return;
+    for (int64_t seen_by = divide_up(longest, ATTENTION_ROWS); seen_by > 0; seen_by--)
+        for (int64_t b = 0; b < p->B; b++) {
+            const int32_t len = cu_seqlens[b + 1] - cu_seqlens[b];
+            const int32_t tile = (int32_t)(divide_up(len, ATTENTION_ROWS) - seen_by);
+            if (tile >= 0)
+                p->list[p->n_listed++] = {cu_seqlens[b], len, tile};
+        }
+}
+
+// longest: tokens of the longest sequence.
+static attention_params params_of(const qvl_attention_args *a, int64_t longest)
 {
     attention_params p = {};
     p.qkv = a->qkv;
@@ -47,6 +62,8 @@ static attention_params params_of(const qvl_attention_args *a)
     p.scale = a->scale;
     for (int64_t b = 0; b < a->B; b++)
         p.n_tiles += divide_up(a->cu_seqlens_host[b + 1] - a->cu_seqlens_host[b], ATTENTION_ROWS);
+    if (a->is_causal)
+        list_tiles(&p, a->cu_seqlens_host, longest);
     return p;
 }
 
@@ -80,11 +97,11 @@ static qvl_status name_fault(cudaError_t code, int64_t Dh, const char *what, qvl
 
 qvl_status qvl_cuda_attention(qvl_device *dev, const qvl_attention_args *args, qvl_err *err)
 {
-    const attention_params p = params_of(args);
     int64_t longest = 0;
     const qvl_status rc = check_shape(args, &longest, err);
     if (rc != QVL_OK || longest == 0)
         return rc;
+    const attention_params p = params_of(args, longest);
     const cudaError_t code = dev->dtype == QVL_BF16
                                  ? launch_attention_forward_bf16(p, (int)args->Dh, args->is_causal,
                                                                  longest, compute_of(dev))
@@ -97,15 +114,15 @@ qvl_status qvl_cuda_attention_backward(qvl_device *dev, const qvl_attention_back
                                        qvl_err *err)
 {
     const qvl_attention_args *a = &args->forward;
-    const attention_params p = params_of(a);
     int64_t longest = 0;
     size_t used = 0;
     void *delta = NULL, *parts = NULL;
-    const int64_t splits = splits_for(p.n_tiles, a->KV, a->H / a->KV, state_of(dev)->n_sms);
     cudaError_t code = cudaSuccess;
     qvl_status rc = check_shape(a, &longest, err);
     if (rc != QVL_OK || longest == 0)
         return rc;
+    const attention_params p = params_of(a, longest);
+    const int64_t splits = splits_for(p.n_tiles, a->KV, a->H / a->KV, state_of(dev)->n_sms);
     rc = scratch(dev, &delta, &used, (size_t)(a->T * a->H) * sizeof(float), err);
     if (rc == QVL_OK && dev->dtype == QVL_BF16 && splits > 1)
         rc = scratch(dev, &parts, &used,

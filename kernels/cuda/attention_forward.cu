@@ -1,6 +1,7 @@
 // Attention forward on tensor cores (bf16): one block of four warps has 64 queries of one head and
 // walks over the keys, 64 at a time, with a running maximum and sum. Memory is O(T).
 #include "kernels/cuda/attention_cuda.cuh"
+#include "kernels/cuda/cuda_backend.cuh"
 #include "kernels/cuda/tile.cuh"
 
 namespace qvl
@@ -84,21 +85,23 @@ static __device__ __forceinline__ void store_rows(const attention_params &p, flo
 // and y its tile, and blocks past its end do nothing: for many short sequences, as the tower's
 // windows are.
 template <int DH, bool CAUSAL, bool FLAT>
-static __global__ void __launch_bounds__(THREADS) attention_forward_kernel(attention_params p)
+static __global__ void __launch_bounds__(THREADS)
+    attention_forward_kernel(const __grid_constant__ attention_params p)
 {
     extern __shared__ __align__(16) unsigned char shared[];
     bf16 *q_tile = (bf16 *)shared;
     bf16 *k_tiles = q_tile + QUERIES * tile_shape<DH>::PITCH;
     bf16 *v_tiles = k_tiles + 2 * KEYS * tile_shape<DH>::PITCH;
     // the longest rows of a causal sequence start first
-    const int index = (int)(gridDim.y - 1 - blockIdx.y), head = blockIdx.x;
+    const int head = blockIdx.x;
     tile_place at = {};
+    follow();
     if (FLAT) {
-        at = place_of_tile(p, index);
+        at = query_tile(p, (int)blockIdx.y);
     } else {
         at.first = p.cu_seqlens[blockIdx.z];
-        at.len = p.cu_seqlens[blockIdx.z + 1] - (int)at.first;
-        at.tile = index;
+        at.len = p.cu_seqlens[blockIdx.z + 1] - at.first;
+        at.tile = (int)(gridDim.y - 1 - blockIdx.y);
     }
     const int64_t first = at.first;
     const int len = at.len, q0 = at.tile * QUERIES;
@@ -132,6 +135,8 @@ static __global__ void __launch_bounds__(THREADS) attention_forward_kernel(atten
                                                v_rows + key0 * p.stride, p.stride, len - key0);
             commit_async();
         }
+        if (row - threadIdx.x % 32 / 4 >= len)
+            continue; // none of the warp's queries exists
         const bf16 *k_tile = k_tiles + j % 2 * KEYS * tile_shape<DH>::PITCH;
         const bf16 *v_tile = v_tiles + j % 2 * KEYS * tile_shape<DH>::PITCH;
         float s[KEYS / 8][4] = {};
@@ -157,8 +162,7 @@ static cudaError_t launch_kernel(const attention_params &p, dim3 grid, cudaStrea
             return rc;
         is_set = true;
     }
-    attention_forward_kernel<DH, CAUSAL, FLAT><<<grid, THREADS, bytes, stream>>>(p);
-    return cudaGetLastError();
+    return launch(attention_forward_kernel<DH, CAUSAL, FLAT>, grid, THREADS, bytes, stream, p);
 }
 
 template <int DH>
@@ -168,7 +172,7 @@ static cudaError_t launch_forward(const attention_params &p, bool is_causal, int
     const dim3 flat((unsigned)p.H, (unsigned)p.n_tiles);
     const dim3 by_sequence((unsigned)p.H, (unsigned)((longest + QUERIES - 1) / QUERIES),
                            (unsigned)p.B);
-    const bool is_flat = p.B <= ATTENTION_SEARCHED && p.n_tiles <= 65535;
+    const bool is_flat = p.n_listed || (p.B <= ATTENTION_SEARCHED && p.n_tiles <= 65535);
     if (is_causal)
         return is_flat ? launch_kernel<DH, true, true>(p, flat, stream)
                        : launch_kernel<DH, true, false>(p, by_sequence, stream);

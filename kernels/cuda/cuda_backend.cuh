@@ -39,8 +39,6 @@ struct staging {
 struct cuda_state {
     cudaStream_t streams[QVL_N_LANES];
     cudaEvent_t events[QVL_N_LANES];
-    cudaStream_t side; // beside the compute lane, within one operation
-    cudaEvent_t fork, join;
     cudaEvent_t marks[QVL_MARKS]; // made when first used
     cudaEvent_t timing[2];        // of products that are tried out
     cublasLtHandle_t blas;
@@ -62,6 +60,9 @@ static inline cudaStream_t compute_of(const qvl_device *dev)
 {
     return state_of(dev)->streams[QVL_LANE_COMPUTE];
 }
+
+// Whether the GPU of this process can set a kernel up before the one ahead of it has ended.
+bool can_launch_early(void);
 
 // QVL_OK, or QVL_EDEVICE with the operation and CUDA's reason.
 qvl_status check(cudaError_t code, const char *what, qvl_err *err);
@@ -102,6 +103,37 @@ static inline int64_t or_dense(int64_t stride, int64_t width)
 static inline int64_t divide_up(int64_t n, int64_t by)
 {
     return (n + by - 1) / by;
+}
+
+// ---- launches -----------------------------------------------------------------------------------
+// Kernels of a step follow each other closely: the blocks of the next one are set up while the last
+// blocks of this one end (programmatic dependent launch, from sm_90 on).
+
+// Launches kernel so; it calls follow() before it touches memory.
+template <typename... P, typename... A>
+static inline cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, size_t shared,
+                                 cudaStream_t stream, const A &...args)
+{
+    cudaLaunchAttribute early = {};
+    cudaLaunchConfig_t config = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = can_launch_early() ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, P(args)...);
+}
+
+// What the kernels before this one wrote is there; the next one may be set up.
+__device__ __forceinline__ void follow()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    cudaGridDependencySynchronize();
+    cudaTriggerProgrammaticLaunchCompletion();
+#endif
 }
 
 // ---- elements -----------------------------------------------------------------------------------
@@ -190,12 +222,14 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
 }
 
 // Adapters of a bf16 linear: lora_forward.cu, lora_outputs.cu, lora_inputs.cu.
-qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *err);
+// gate_up: NULL, or what x is made of here, silu(gate) up (lora_can_fuse_swiglu).
+qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,
+                        qvl_err *err);
 qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
-                                 size_t *used, cudaStream_t stream, qvl_err *err);
+                                 size_t *used, qvl_err *err);
 qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
                                 const bf16 *du, size_t used, qvl_err *err);
-// The same on the way through SwiGLU, for one pass' worth of ranks.
+// Whether adapters and SwiGLU share a pass: for one pass' worth of ranks.
 bool lora_can_fuse_swiglu(const qvl_linear *linear);
 qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
                                 size_t used, qvl_err *err);
@@ -218,6 +252,7 @@ qvl_status qvl_cuda_attention_backward(qvl_device *, const qvl_attention_backwar
                                        qvl_err *);
 qvl_status qvl_cuda_swiglu(qvl_device *, const qvl_swiglu_args *, qvl_err *);
 qvl_status qvl_cuda_swiglu_backward(qvl_device *, const qvl_swiglu_backward_args *, qvl_err *);
+qvl_status qvl_cuda_mlp(qvl_device *, const qvl_mlp_args *, qvl_err *);
 qvl_status qvl_cuda_mlp_backward(qvl_device *, const qvl_mlp_backward_args *, qvl_err *);
 qvl_status qvl_cuda_gelu(qvl_device *, const qvl_gelu_args *, qvl_err *);
 qvl_status qvl_cuda_patches(qvl_device *, const qvl_patches_args *, qvl_err *);

@@ -152,12 +152,6 @@ static void cuda_destroy(qvl_device *dev)
             if (state->streams[lane])
                 cudaStreamDestroy(state->streams[lane]);
         }
-        if (state->side)
-            cudaStreamDestroy(state->side);
-        if (state->fork)
-            cudaEventDestroy(state->fork);
-        if (state->join)
-            cudaEventDestroy(state->join);
         for (int i = 0; i < QVL_MARKS && state->marks[i]; i++)
             cudaEventDestroy(state->marks[i]);
         for (int i = 0; i < 2; i++)
@@ -202,6 +196,7 @@ static const qvl_ops CUDA_OPS = {
     qvl_cuda_attention_backward,
     qvl_cuda_swiglu,
     qvl_cuda_swiglu_backward,
+    qvl_cuda_mlp,
     qvl_cuda_mlp_backward,
     qvl_cuda_gelu,
     qvl_cuda_patches,
@@ -225,12 +220,6 @@ static cudaError_t open_state(cuda_state *state)
         if (code == cudaSuccess)
             code = cudaEventCreateWithFlags(&state->events[lane], cudaEventDisableTiming);
     }
-    if (code == cudaSuccess)
-        code = cudaStreamCreateWithPriority(&state->side, cudaStreamNonBlocking, least);
-    if (code == cudaSuccess)
-        code = cudaEventCreateWithFlags(&state->fork, cudaEventDisableTiming);
-    if (code == cudaSuccess)
-        code = cudaEventCreateWithFlags(&state->join, cudaEventDisableTiming);
     for (int i = 0; i < 2 && code == cudaSuccess; i++)
         code = cudaEventCreate(&state->timing[i]);
     if (code == cudaSuccess)
@@ -244,9 +233,17 @@ static cudaError_t open_state(cuda_state *state)
     return code;
 }
 
+static bool is_launched_early; // of this process' GPU
+
+bool qvl::can_launch_early(void)
+{
+    return is_launched_early;
+}
+
 // The GPU answers, and runs code of this build.
 static qvl_status probe(int index, cudaDeviceProp *properties, qvl_err *err)
 {
+    cudaFuncAttributes code;
     qvl_status rc = QVL_OK;
     number_by_bus_id();
     QVL_TRY(check(cudaGetDeviceProperties(properties, index), "cudaGetDeviceProperties", err));
@@ -259,6 +256,9 @@ static qvl_status probe(int index, cudaDeviceProp *properties, qvl_err *err)
     probe_kernel<<<1, 1>>>();
     QVL_TRY(check(cudaGetLastError(), "first kernel", err));
     QVL_TRY(check(cudaDeviceSynchronize(), "first kernel", err));
+    // code made for an older architecture would not wait for the kernel ahead, see follow()
+    QVL_TRY(check(cudaFuncGetAttributes(&code, probe_kernel), "first kernel", err));
+    is_launched_early = properties->major >= 9 && code.ptxVersion >= 90;
 out:
     return rc;
 }

@@ -212,33 +212,71 @@ size_t qvl_cuda_linear_scratch(const qvl_device *dev, const qvl_workspace_limits
     return (size_t)(masked + limits->tokens * limits->rank) * sizeof(float) + 2 * 256;
 }
 
-qvl_status qvl_cuda_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+// y = x W^T + bias, with what lies in the tails.
+static qvl_status product(qvl_device *dev, const qvl_linear_args *args, bool has_tail, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    gemm_shape s = {};
+    s.transpose_b = true;
+    s.m = args->T;
+    s.n = lin->out;
+    s.k = lin->in + (has_tail ? lin->n_adapters * divide_up(lin->rank, 8) * 8 : 0);
+    s.lda = or_dense(args->x_stride, lin->in);
+    s.ldb = or_dense(lin->weight_stride, lin->in);
+    s.ldc = lin->out;
+    s.alpha = 1.0f;
+    s.type = s.c_type = dev->dtype;
+    return gemm(dev, s, args->x, lin->weight, args->y, lin->bias, err);
+}
+
+// gate_up: see lora_forward.
+static qvl_status run_linear(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,
+                             qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
     const bool has_tail = lin->n_adapters > 0 && dev->tail_align > 0;
-    const int64_t x_stride = or_dense(args->x_stride, lin->in);
     qvl_status rc = QVL_OK;
     if (args->T == 0)
         return QVL_OK;
     if (has_tail) {
-        QVL_TRY(check_tails(lin, x_stride, err));
-        QVL_TRY(lora_forward(dev, args, err));
+        QVL_TRY(check_tails(lin, or_dense(args->x_stride, lin->in), err));
+        QVL_TRY(lora_forward(dev, args, gate_up, err));
     }
-    if (args->y) {
-        gemm_shape s = {};
-        s.transpose_b = true;
-        s.m = args->T;
-        s.n = lin->out;
-        s.k = lin->in + (has_tail ? lin->n_adapters * divide_up(lin->rank, 8) * 8 : 0);
-        s.lda = x_stride;
-        s.ldb = or_dense(lin->weight_stride, lin->in);
-        s.ldc = lin->out;
-        s.alpha = 1.0f;
-        s.type = s.c_type = dev->dtype;
-        QVL_TRY(gemm(dev, s, args->x, lin->weight, args->y, lin->bias, err));
-    }
+    if (args->y)
+        QVL_TRY(product(dev, args, has_tail, err));
     if (lin->n_adapters > 0 && !has_tail)
         rc = adapters_f32(dev, args, err);
+out:
+    return rc;
+}
+
+qvl_status qvl_cuda_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+{
+    return run_linear(dev, args, NULL, err);
+}
+
+qvl_status qvl_cuda_mlp(qvl_device *dev, const qvl_mlp_args *args, qvl_err *err)
+{
+    const qvl_linear *lin = args->linear;
+    const bool is_fused = lin->n_adapters > 0 && dev->tail_align > 0 && lora_can_fuse_swiglu(lin);
+    qvl_linear_args linear = {};
+    qvl_swiglu_args swiglu = {};
+    qvl_status rc = QVL_OK;
+    linear.linear = lin;
+    linear.y = args->y;
+    linear.u = args->u;
+    linear.x = args->h;
+    linear.x_stride = args->h_stride;
+    linear.T = args->T;
+    linear.dropout = args->dropout;
+    swiglu.h = args->h;
+    swiglu.h_stride = args->h_stride;
+    swiglu.gate_up = args->gate_up;
+    swiglu.T = args->T;
+    swiglu.F = args->F;
+    if (!is_fused)
+        QVL_TRY(qvl_cuda_swiglu(dev, &swiglu, err));
+    rc = run_linear(dev, &linear, is_fused ? args->gate_up : NULL, err);
 out:
     return rc;
 }
@@ -258,21 +296,15 @@ static qvl_status product_back(qvl_device *dev, const qvl_linear *lin, void *dx,
     return gemm(dev, s, dy, lin->weight, dx, NULL, err);
 }
 
-// dx = dy W on the compute lane and, beside it, what the adapters read of dy. The product's last
-// wave leaves many multiprocessors idle, and the small kernels come second, so that they fill it.
+// dx = dy W, then what the adapters read of dy. On a second stream beside the product's last wave
+// the small kernels cost more than they save (docs/BENCHMARKS.md).
 static qvl_status product_and_outputs(qvl_device *dev, const qvl_linear_backward_args *args,
                                       bf16 **du, size_t *used, qvl_err *err)
 {
-    cuda_state *state = state_of(dev);
     qvl_status rc = QVL_OK;
-    if (!args->dx)
-        return lora_backward_outputs(dev, args, du, used, compute_of(dev), err);
-    QVL_TRY(check(cudaEventRecord(state->fork, compute_of(dev)), "ordering streams", err));
-    QVL_TRY(product_back(dev, args->linear, args->dx, args->dy, args->T, err));
-    QVL_TRY(check(cudaStreamWaitEvent(state->side, state->fork, 0), "ordering streams", err));
-    QVL_TRY(lora_backward_outputs(dev, args, du, used, state->side, err));
-    QVL_TRY(check(cudaEventRecord(state->join, state->side), "ordering streams", err));
-    rc = check(cudaStreamWaitEvent(compute_of(dev), state->join, 0), "ordering streams", err);
+    if (args->dx)
+        QVL_TRY(product_back(dev, args->linear, args->dx, args->dy, args->T, err));
+    rc = lora_backward_outputs(dev, args, du, used, err);
 out:
     return rc;
 }

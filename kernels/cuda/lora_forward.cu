@@ -2,9 +2,12 @@
 // in one pass over x for all adapters of the group. Masks are made in registers, where the elements
 // are.
 //
+// For the down projection the same pass makes x = silu(gate) * up, which it only has to write.
+//
 // A block has 16 rows and a share of the columns; its warps walk over them 32 at a time. Where
 // columns are shared by several blocks, the last of them to end adds the shares up, in order.
 #include "kernels/cuda/lora_tiles.cuh"
+#include "kernels/cuda/swiglu_math.cuh"
 
 namespace qvl
 {
@@ -12,7 +15,7 @@ namespace qvl
 enum {
     U_COLUMNS = LORA_WARPS * PIECE_COLUMNS,
     MOST_SHARES = 16,
-    LEAST_STEPS = 4,
+    LEAST_STEPS = 2,
     MOST_BLOCKS_PER_SM = 4
 };
 
@@ -24,8 +27,9 @@ __host__ __device__ constexpr int blocks_per_sm(int tiles)
 struct u_params {
     tile_set set;
     bf16 *x;
-    float *parts;       // [strip, share, tile, 16, 8]
-    unsigned *counters; // [strip], 0
+    const bf16 *gate_up; // of the fused pass: [T, 2 in]; x is then set
+    float *parts;        // [strip, share, tile, 16, 8]
+    unsigned *counters;  // [strip], 0
     int64_t T, in, x_stride;
     int n_shares;
     mask_key key;
@@ -47,7 +51,29 @@ static __device__ __forceinline__ bool is_last_block(unsigned *counter, unsigned
     return is_last;
 }
 
-template <int TILES, bool DROPS>
+// This lane's columns of rows row, row + 8 of silu(gate) up, which are also stored.
+static __device__ __forceinline__ void make_piece(piece *x, const u_params &p, int64_t row,
+                                                  int64_t col)
+{
+    piece gate, up;
+    load_piece(&gate, p.gate_up, 2 * p.in, row, p.T, col, p.in);
+    load_piece(&up, p.gate_up + p.in, 2 * p.in, row, p.T, col, p.in);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        uint32_t *word = x->word[half];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const uint32_t g = gate.word[half][j], u = up.word[half][j];
+            word[j] = pack_halves(swiglu_value<bf16>(low_half(g), low_half(u)),
+                                  swiglu_value<bf16>(high_half(g), high_half(u)));
+        }
+        if (row + 8 * half < p.T && col < p.in)
+            *(uint4 *)(p.x + (row + 8 * half) * p.x_stride + col) =
+                make_uint4(word[0], word[1], word[2], word[3]);
+    }
+}
+
+template <int TILES, bool DROPS, bool IS_SWIGLU>
 static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_params &p, int64_t row)
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -65,7 +91,10 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
         const int64_t col = k0 + 8 * t;
         piece x;
         uint32_t drop[2][4];
-        load_piece(&x, p.x, p.x_stride, row, p.T, col, p.in);
+        if (IS_SWIGLU)
+            make_piece(&x, p, row, col);
+        else
+            load_piece(&x, p.x, p.x_stride, row, p.T, col, p.in);
 #pragma unroll
         for (int i = 0; i < TILES; i++) {
             uint32_t b[4], w[2][4];
@@ -87,7 +116,7 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
     }
 }
 
-template <int TILES, bool DROPS>
+template <int TILES, bool DROPS, bool IS_SWIGLU>
 static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
     lora_u_kernel(u_params p)
 {
@@ -96,7 +125,8 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t row0 = (int64_t)blockIdx.x * PIECE_ROWS;
     float c[TILES][4] = {};
-    add_pieces<TILES, DROPS>(c, p, row0 + g);
+    follow();
+    add_pieces<TILES, DROPS, IS_SWIGLU>(c, p, row0 + g);
 #pragma unroll
     for (int i = 0; i < TILES; i++)
 #pragma unroll
@@ -130,14 +160,18 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
     }
 }
 
-template <int TILES> static cudaError_t launch_u(const u_params &p, cudaStream_t stream)
+template <int TILES, bool IS_SWIGLU>
+static cudaError_t launch_u(const u_params &p, cudaStream_t stream)
 {
     const dim3 grid((unsigned)divide_up(p.T, PIECE_ROWS), (unsigned)p.n_shares);
-    if (p.key.threshold)
-        lora_u_kernel<TILES, true><<<grid, LORA_THREADS, 0, stream>>>(p);
-    else
-        lora_u_kernel<TILES, false><<<grid, LORA_THREADS, 0, stream>>>(p);
-    return cudaGetLastError();
+    return launch(p.key.threshold ? lora_u_kernel<TILES, true, IS_SWIGLU>
+                                  : lora_u_kernel<TILES, false, IS_SWIGLU>,
+                  grid, LORA_THREADS, 0, stream, p);
+}
+
+template <int TILES> static cudaError_t launch_tiles(const u_params &p, cudaStream_t stream)
+{
+    return p.gate_up ? launch_u<TILES, true>(p, stream) : launch_u<TILES, false>(p, stream);
 }
 
 // Blocks that share a strip of rows: as many as run at once, each with some steps to do.
@@ -161,7 +195,8 @@ size_t lora_forward_scratch(const qvl_device *dev, const qvl_workspace_limits *l
            256;
 }
 
-qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,
+                        qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
     const int64_t n_tiles = lin->n_adapters * tiles_of(lin);
@@ -179,6 +214,7 @@ qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *e
     if (rc != QVL_OK)
         return rc;
     p.x = (bf16 *)(uintptr_t)args->x; // the tail of x is ours to write
+    p.gate_up = (const bf16 *)gate_up;
     p.parts = (float *)memory;
     p.counters = state_of(dev)->counters;
     p.T = args->T;
@@ -189,16 +225,16 @@ qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, qvl_err *e
         p.set = pick_tiles(lin, first);
         switch (p.set.n) {
         case 1:
-            code = launch_u<1>(p, compute_of(dev));
+            code = launch_tiles<1>(p, compute_of(dev));
             break;
         case 2:
-            code = launch_u<2>(p, compute_of(dev));
+            code = launch_tiles<2>(p, compute_of(dev));
             break;
         case 3:
-            code = launch_u<3>(p, compute_of(dev));
+            code = launch_tiles<3>(p, compute_of(dev));
             break;
         default:
-            code = launch_u<4>(p, compute_of(dev));
+            code = launch_tiles<4>(p, compute_of(dev));
             break;
         }
     }

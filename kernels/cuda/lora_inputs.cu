@@ -87,36 +87,53 @@ static __device__ __forceinline__ void add_kept(float sum[4][4], float c[4][4],
         }
 }
 
+// What all columns of a strip share, for rows g and g + 8.
+template <int TILES> struct strip_rows {
+    uint32_t du[TILES][2], token[2], sample[2];
+};
+
+template <int TILES, bool DROPS>
+static __device__ __forceinline__ void load_rows(strip_rows<TILES> *to, const input_params &p,
+                                                 const input_place &at, int64_t row)
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int64_t r = row + 8 * half;
+        const bool is_there = r < at.last;
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+            to->du[i][half] =
+                is_there
+                    ? *(const uint32_t *)(p.du + r * p.du_stride + p.set.tile[i].column + 2 * at.t)
+                    : 0u;
+        if (DROPS) {
+            to->token[half] = (uint32_t)p.key.token[is_there ? r : at.row0];
+            to->sample[half] = (uint32_t)p.key.sample[is_there ? r : at.row0];
+        }
+    }
+}
+
 // All tiles on one piece of x: dA, and what the adapters add to dx (before the scale of dropout).
 template <int TILES, bool DROPS, bool HAS_DX>
 static __device__ __forceinline__ void run_piece(float da[TILES][2][4], float sum[4][4],
                                                  const piece &x, const uint32_t a[TILES][4],
                                                  const input_params &p, const input_place &at,
-                                                 int64_t row)
+                                                 const strip_rows<TILES> &rows)
 {
     uint32_t drop[2][4] = {};
     float c[4][4] = {};
 #pragma unroll
     for (int i = 0; i < TILES; i++) {
         const rank_tile &tile = p.set.tile[i];
-        uint32_t du[2];
+        const uint32_t *du = rows.du[i];
         if (i == 0 || tile.module != p.set.tile[i - 1].module) {
             if (HAS_DX && i > 0)
                 add_kept<DROPS>(sum, c, drop);
 #pragma unroll
             for (int half = 0; half < 2; half++)
-                if (DROPS) {
-                    const int64_t r = row + 8 * half < at.last ? row + 8 * half : at.row0;
+                if (DROPS)
                     drop_words(drop[half], p.key, (uint32_t)(at.col / 8), tile.module,
-                               (uint32_t)p.key.token[r], (uint32_t)p.key.sample[r]);
-                }
-        }
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int64_t r = row + 8 * half;
-            du[half] = r < at.last
-                           ? *(const uint32_t *)(p.du + r * p.du_stride + tile.column + 2 * at.t)
-                           : 0u;
+                               rows.token[half], rows.sample[half]);
         }
         const uint32_t turned[2] = {turn(du[0]), turn(du[1])};
 #pragma unroll
@@ -234,6 +251,7 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, fals
     const float scale = DROPS ? keep_scale(p.key.threshold) : 1.0f;
     uint32_t a[TILES][4];
     float da[TILES][2][4] = {};
+    follow();
     auto fetch = [&](int64_t row, int stage) {
         in.fetch(stage, 0, p.x, p.x_stride, row, at, p.in);
         if (HAS_DX)
@@ -246,13 +264,17 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, fals
     for (int i = 0; i < TILES; i++)
         if (HAS_DX)
             load_a(a[i], p.set.tile[i].a, p.in, at);
+    strip_rows<TILES> next; // loaded while the strip before is worked on
+    load_rows<TILES, DROPS>(&next, p, at, at.row0 + at.g);
     int stage = 0;
     for (int64_t row = at.row0 + at.g; row - at.g < at.last; row += PIECE_ROWS) {
         float sum[4][4] = {};
         fetch(row + (STAGES - 1) * PIECE_ROWS, (stage + STAGES - 1) % STAGES);
+        const strip_rows<TILES> rows = next;
+        load_rows<TILES, DROPS>(&next, p, at, row + PIECE_ROWS);
         wait_async<STAGES - 1>();
         const piece x = in.take(stage, 0);
-        run_piece<TILES, DROPS, HAS_DX>(da, sum, x, a, p, at, row);
+        run_piece<TILES, DROPS, HAS_DX>(da, sum, x, a, p, at, rows);
         if (HAS_DX)
             add_to_rows(p.dx, p.in, at, row, in.take(stage, 1), sum, scale);
         stage = (stage + 1) % STAGES;
@@ -263,23 +285,27 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, fals
 
 // ---- through SwiGLU -----------------------------------------------------------------------------
 
-// h as the forward pass rounded it.
-static __device__ __forceinline__ void make_h(piece *h, const piece &gate, const piece &up)
+// s = sigmoid(gate), and h as the forward pass rounded it.
+static __device__ __forceinline__ void make_h(piece *h, float s[2][8], const piece &gate,
+                                              const piece &up)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++)
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const uint32_t g = gate.word[half][j], u = up.word[half][j];
-            h->word[half][j] = pack_halves(swiglu_value<bf16>(low_half(g), low_half(u)),
-                                           swiglu_value<bf16>(high_half(g), high_half(u)));
+            s[half][2 * j] = sigmoid<bf16>(low_half(g));
+            s[half][2 * j + 1] = sigmoid<bf16>(high_half(g));
+            h->word[half][j] = pack_halves(low_half(g) * s[half][2 * j] * low_half(u),
+                                           high_half(g) * s[half][2 * j + 1] * high_half(u));
         }
 }
 
 static __device__ __forceinline__ void store_gate_up(const input_params &p, const input_place &at,
                                                      int64_t row, const piece &gate,
                                                      const piece &up, const piece &dh,
-                                                     const float sum[4][4], float scale)
+                                                     const float sum[4][4], const float s[2][8],
+                                                     float scale)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -293,8 +319,8 @@ static __device__ __forceinline__ void store_gate_up(const input_params &p, cons
             const uint32_t g = gate.word[half][j], u = up.word[half][j], d = dh.word[half][j];
             const float whole =
                 (i % 2 ? high_half(d) : low_half(d)) + scale * sum[j][2 * half + i % 2];
-            swiglu_gradient<bf16>(&dgate[i], &dup[i], whole, i % 2 ? high_half(g) : low_half(g),
-                                  i % 2 ? high_half(u) : low_half(u));
+            swiglu_gradient(&dgate[i], &dup[i], whole, i % 2 ? high_half(g) : low_half(g),
+                            i % 2 ? high_half(u) : low_half(u), s[half][i]);
         }
         bf16 *to = p.dgate_up + r * 2 * p.in + at.col;
         pack8<bf16>::store(to, dgate);
@@ -312,6 +338,7 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, true
     const float scale = DROPS ? keep_scale(p.key.threshold) : 1.0f;
     uint32_t a[TILES][4];
     float da[TILES][2][4] = {};
+    follow();
     auto fetch = [&](int64_t row, int stage) {
         in.fetch(stage, 0, p.gate_up, 2 * p.in, row, at, p.in);
         in.fetch(stage, 1, p.gate_up + p.in, 2 * p.in, row, at, p.in);
@@ -326,13 +353,15 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES, true
     int stage = 0;
     for (int64_t row = at.row0 + at.g; row - at.g < at.last; row += PIECE_ROWS) {
         piece h;
-        float sum[4][4] = {};
+        float sum[4][4] = {}, s[2][8];
         fetch(row + (STAGES - 1) * PIECE_ROWS, (stage + STAGES - 1) % STAGES);
+        strip_rows<TILES> rows;
+        load_rows<TILES, DROPS>(&rows, p, at, row);
         wait_async<STAGES - 1>();
         const piece gate = in.take(stage, 0), up = in.take(stage, 1);
-        make_h(&h, gate, up);
-        run_piece<TILES, DROPS, true>(da, sum, h, a, p, at, row);
-        store_gate_up(p, at, row, gate, up, in.take(stage, 2), sum, scale);
+        make_h(&h, s, gate, up);
+        run_piece<TILES, DROPS, true>(da, sum, h, a, p, at, rows);
+        store_gate_up(p, at, row, gate, up, in.take(stage, 2), sum, s, scale);
         stage = (stage + 1) % STAGES;
     }
     wait_async<0>();
@@ -354,6 +383,7 @@ static __global__ void __launch_bounds__(LORA_THREADS)
     const int64_t item = (int64_t)blockIdx.x * LORA_THREADS + threadIdx.x;
     const int64_t column = item % in, r = item / in % TILE_RANK;
     const int tile = (int)(item / in / TILE_RANK);
+    follow();
     if (tile >= n_tiles || r >= to.ranks[tile])
         return;
     float sum = 0.0f;
@@ -362,9 +392,8 @@ static __global__ void __launch_bounds__(LORA_THREADS)
     to.da[tile][r * in + column] += sum;
 }
 
-template <typename KERNEL>
-static cudaError_t launch_kernel(KERNEL *kernel, bool *is_set, size_t bytes, const input_params &p,
-                                 dim3 grid, cudaStream_t stream)
+static cudaError_t launch_kernel(void (*kernel)(input_params), bool *is_set, size_t bytes,
+                                 const input_params &p, dim3 grid, cudaStream_t stream)
 {
     if (!*is_set) {
         const cudaError_t code =
@@ -373,8 +402,7 @@ static cudaError_t launch_kernel(KERNEL *kernel, bool *is_set, size_t bytes, con
             return code;
         *is_set = true;
     }
-    kernel<<<grid, LORA_THREADS, bytes, stream>>>(p);
-    return cudaGetLastError();
+    return launch(kernel, grid, LORA_THREADS, bytes, stream, p);
 }
 
 template <int TILES, bool DROPS>
@@ -401,9 +429,9 @@ static cudaError_t launch_inputs(const input_params &p, const input_targets &to,
                                              : launch_pass<TILES, false>(p, grid, stream);
     if (code != cudaSuccess)
         return code;
-    lora_inputs_sum_kernel<<<(unsigned)divide_up(TILES * TILE_RANK * p.in, LORA_THREADS),
-                             LORA_THREADS, 0, stream>>>(to, p.da_parts, n_chunks, TILES, p.in);
-    return cudaGetLastError();
+    return launch(lora_inputs_sum_kernel,
+                  dim3((unsigned)divide_up(TILES * TILE_RANK * p.in, LORA_THREADS)), LORA_THREADS,
+                  0, stream, to, p.da_parts, n_chunks, TILES, p.in);
 }
 
 static input_targets targets_of(const qvl_linear *lin, int64_t first, int n)

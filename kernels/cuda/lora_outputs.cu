@@ -10,10 +10,10 @@ namespace qvl
 {
 
 enum {
-    WARP_PIECES = 4, // pieces of dy beside each other in a warp
-    OUTPUT_SLAB = LORA_WARPS * WARP_PIECES * PIECE_COLUMNS,
-    OUTPUT_ROWS = 384, // of a block, at most: bounds its shared memory
-    BLOCKS_PER_SM = 2
+    MOST_PIECES = 2,                            // of dy beside each other in a warp: 2 or 1
+    WARPS_COLUMNS = LORA_WARPS * PIECE_COLUMNS, // of a slab, for each of the pieces
+    OUTPUT_ROWS = 384,                          // of a block, at most: bounds its shared memory
+    BLOCKS_PER_SM = 3
 };
 
 // Slabs of one adapter: columns of its part of dy.
@@ -29,11 +29,11 @@ struct output_part {
 
 struct output_params {
     output_part part[QVL_MAX_FUSED];
-    int n_parts, n_slabs, n_chunks, chunk_rows, rank, n_tiles; // tiles of an adapter
-    int64_t T, dy_stride, x_stride, out_total;                 // sum of all parts' out
-    const bf16 *u;                                             // tail of x
-    float *du_parts;                                           // [slab, tile, T, 8]
-    float *db_parts;                                           // [chunk, tile, out_total, 8]
+    int pieces, n_parts, n_slabs, n_chunks, chunk_rows, rank, n_tiles; // tiles of an adapter
+    int64_t T, dy_stride, x_stride, out_total;                         // sum of all parts' out
+    const bf16 *u;                                                     // tail of x
+    float *du_parts;                                                   // [slab, tile, T, 8]
+    float *db_parts; // [chunk, tile, out_total, 8]
     float scale;
 };
 
@@ -62,9 +62,9 @@ static __device__ __forceinline__ void load_b(uint32_t b[4], const output_part &
 }
 
 // Row g of tile j of a piece is column 8 (g / 2) + 2 j + g % 2 of it.
+template <int PIECES>
 static __device__ __forceinline__ void store_db(const output_params &p, const output_part &part,
-                                                float db[WARP_PIECES][2][4], int64_t warp_col,
-                                                int tile)
+                                                float db[PIECES][2][4], int64_t warp_col, int tile)
 {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     float *to =
@@ -72,7 +72,7 @@ static __device__ __forceinline__ void store_db(const output_params &p, const ou
         (((int64_t)blockIdx.y * p.n_tiles + tile) * p.out_total + part.first_out) * TILE_RANK +
         2 * t;
 #pragma unroll
-    for (int n = 0; n < WARP_PIECES; n++)
+    for (int n = 0; n < PIECES; n++)
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             const int64_t col = warp_col + n * PIECE_COLUMNS + 8 * (g / 2) + 2 * j + g % 2;
@@ -83,38 +83,52 @@ static __device__ __forceinline__ void store_db(const output_params &p, const ou
 }
 
 // A block: one slab of columns, one chunk of rows, one rank tile (blockIdx x, y, z).
-static __global__ void __launch_bounds__(LORA_THREADS) lora_outputs_kernel(output_params p)
+template <int PIECES>
+static __global__ void __launch_bounds__(LORA_THREADS, BLOCKS_PER_SM)
+    lora_outputs_kernel(output_params p)
 {
     extern __shared__ float du_rows[]; // [warp, chunk_rows, 8]
+    follow();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int slab = blockIdx.x, tile = blockIdx.z;
     const output_part part = p.part[part_of_slab(p, slab)];
     const int64_t row0 = (int64_t)blockIdx.y * p.chunk_rows;
     const int64_t last = min(p.T, row0 + p.chunk_rows);
-    const int64_t warp_col =
-        (int64_t)(slab - part.first_slab) * OUTPUT_SLAB + warp * WARP_PIECES * PIECE_COLUMNS;
+    const int64_t warp_col = (int64_t)(slab - part.first_slab) * (PIECES * WARPS_COLUMNS) +
+                             warp * PIECES * PIECE_COLUMNS;
     const int64_t col0 = warp_col + 8 * t;
     const bf16 *u = p.u + part.column + tile * TILE_RANK + 2 * t;
-    uint32_t b[WARP_PIECES][4];
-    float db[WARP_PIECES][2][4] = {};
+    uint32_t b[PIECES][4];
+    float db[PIECES][2][4] = {};
 #pragma unroll
-    for (int n = 0; n < WARP_PIECES; n++)
+    for (int n = 0; n < PIECES; n++)
         load_b(b[n], part, col0 + n * PIECE_COLUMNS, tile * TILE_RANK + g, p.rank, p.scale);
 
-    for (int64_t row = row0 + g; row - g < last; row += PIECE_ROWS) {
-        float du[4] = {};
-        piece dy[WARP_PIECES];
-        uint32_t u_turned[2];
+    // on their way while the strip before theirs is worked on
+    piece next[PIECES];
+    uint32_t next_u[2];
+    auto fetch = [&](int64_t row) {
 #pragma unroll
-        for (int n = 0; n < WARP_PIECES; n++)
-            load_piece(&dy[n], part.dy, p.dy_stride, row, last, col0 + n * PIECE_COLUMNS, part.out);
+        for (int n = 0; n < PIECES; n++)
+            load_piece(&next[n], part.dy, p.dy_stride, row, last, col0 + n * PIECE_COLUMNS,
+                       part.out);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int64_t r = row + 8 * half;
-            u_turned[half] = turn(r < last ? *(const uint32_t *)(u + r * p.x_stride) : 0u);
+            next_u[half] = r < last ? *(const uint32_t *)(u + r * p.x_stride) : 0u;
         }
+    };
+    fetch(row0 + g);
+    for (int64_t row = row0 + g; row - g < last; row += PIECE_ROWS) {
+        float du[4] = {};
+        piece dy[PIECES];
+        const uint32_t u_turned[2] = {turn(next_u[0]), turn(next_u[1])};
 #pragma unroll
-        for (int n = 0; n < WARP_PIECES; n++) {
+        for (int n = 0; n < PIECES; n++)
+            dy[n] = next[n];
+        fetch(row + PIECE_ROWS);
+#pragma unroll
+        for (int n = 0; n < PIECES; n++) {
             const uint32_t(*w)[4] = dy[n].word;
             product_16(du, w[0][0], w[1][0], w[0][1], w[1][1], b[n][0], b[n][1]);
             product_16(du, w[0][2], w[1][2], w[0][3], w[1][3], b[n][2], b[n][3]);
@@ -127,7 +141,7 @@ static __global__ void __launch_bounds__(LORA_THREADS) lora_outputs_kernel(outpu
         *(float2 *)to = make_float2(du[0], du[1]);
         *(float2 *)(to + 8 * TILE_RANK) = make_float2(du[2], du[3]);
     }
-    store_db(p, part, db, warp_col, tile);
+    store_db<PIECES>(p, part, db, warp_col, tile);
     __syncthreads();
     float *du_to = p.du_parts + (((int64_t)slab * p.n_tiles + tile) * p.T + row0) * TILE_RANK;
     for (int i = threadIdx.x; i < (int)(last - row0) * TILE_RANK; i += LORA_THREADS) {
@@ -176,21 +190,41 @@ static __global__ void __launch_bounds__(LORA_THREADS)
     lora_outputs_sum_kernel(output_params p, bf16 *du, int64_t du_stride, int n_du_blocks)
 {
     const int block = blockIdx.x;
+    follow();
     if (block < n_du_blocks)
         sum_du(p, (int64_t)block * LORA_THREADS + threadIdx.x, du, du_stride);
     else
         sum_db(p, (int64_t)(block - n_du_blocks) * LORA_THREADS + threadIdx.x);
 }
 
+static int slabs_of(const qvl_linear *lin, int pieces)
+{
+    int n = 0;
+    for (int i = 0; i < lin->n_adapters; i++)
+        n += (int)divide_up(lin->adapters[i].out, pieces * WARPS_COLUMNS);
+    return n;
+}
+
+// Wide slabs read u less often; narrow ones make enough blocks of few columns.
+static int pieces_for(const qvl_device *dev, const qvl_linear *lin, int64_t T)
+{
+    const int64_t slots = BLOCKS_PER_SM * state_of(dev)->n_sms;
+    int pieces = MOST_PIECES;
+    while (pieces > 1 && slabs_of(lin, pieces) * tiles_of(lin) * divide_up(T, LEAST_ROWS) < slots)
+        pieces /= 2;
+    return pieces;
+}
+
 static output_params describe(const qvl_device *dev, const qvl_linear_backward_args *args)
 {
     const qvl_linear *lin = args->linear;
     output_params p = {};
+    p.pieces = pieces_for(dev, lin, args->T);
     for (int i = 0; i < lin->n_adapters; i++) {
         const qvl_adapter *a = &lin->adapters[i];
         p.part[i] = {(const bf16 *)args->dy + a->out_offset, a->b,     a->db, a->out, p.out_total,
                      (int)(i * tiles_of(lin) * TILE_RANK),   p.n_slabs};
-        p.n_slabs += (int)divide_up(a->out, OUTPUT_SLAB);
+        p.n_slabs += (int)divide_up(a->out, p.pieces * WARPS_COLUMNS);
         p.out_total += a->out;
     }
     p.n_parts = lin->n_adapters;
@@ -207,38 +241,45 @@ static output_params describe(const qvl_device *dev, const qvl_linear_backward_a
     return p;
 }
 
-static cudaError_t launch(const output_params &p, bf16 *du, int64_t du_stride, cudaStream_t stream)
+static cudaError_t launch_outputs(const output_params &p, bf16 *du, int64_t du_stride,
+                                  cudaStream_t stream)
 {
     const size_t shared = (size_t)LORA_WARPS * p.chunk_rows * TILE_RANK * sizeof(float);
     const int n_du_blocks = (int)divide_up(p.T * p.n_tiles * p.n_parts * TILE_RANK, LORA_THREADS);
     const int n_db_blocks = (int)divide_up(p.out_total * p.n_tiles * TILE_RANK, LORA_THREADS);
-    static bool is_set = false;
-    if (!is_set) {
-        const cudaError_t code =
-            cudaFuncSetAttribute(lora_outputs_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 LORA_WARPS * OUTPUT_ROWS * TILE_RANK * (int)sizeof(float));
-        if (code != cudaSuccess)
-            return code;
-        is_set = true;
-    }
-    lora_outputs_kernel<<<dim3((unsigned)p.n_slabs, (unsigned)p.n_chunks, (unsigned)p.n_tiles),
-                          LORA_THREADS, shared, stream>>>(p);
-    lora_outputs_sum_kernel<<<(unsigned)(n_du_blocks + n_db_blocks), LORA_THREADS, 0, stream>>>(
-        p, du, du_stride, n_du_blocks);
-    return cudaGetLastError();
+    void (*kernel)(output_params) =
+        p.pieces == 1 ? lora_outputs_kernel<1> : lora_outputs_kernel<MOST_PIECES>;
+    static bool is_set[MOST_PIECES + 1];
+    cudaError_t code = cudaSuccess;
+    if (!is_set[p.pieces])
+        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    LORA_WARPS * OUTPUT_ROWS * TILE_RANK * (int)sizeof(float));
+    is_set[p.pieces] = code == cudaSuccess;
+    if (code == cudaSuccess)
+        code = launch(kernel, dim3((unsigned)p.n_slabs, (unsigned)p.n_chunks, (unsigned)p.n_tiles),
+                      LORA_THREADS, shared, stream, p);
+    if (code == cudaSuccess)
+        code = launch(lora_outputs_sum_kernel, dim3((unsigned)(n_du_blocks + n_db_blocks)),
+                      LORA_THREADS, 0, stream, p, du, du_stride, n_du_blocks);
+    return code;
 }
 
 size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
     const int64_t R8 = divide_up(limits->rank, TILE_RANK) * TILE_RANK;
-    const size_t slabs = (size_t)divide_up(limits->out_max, OUTPUT_SLAB) + QVL_MAX_FUSED;
-    const size_t db = parts_bound(limits->tokens, limits->out_max, OUTPUT_SLAB,
-                                  BLOCKS_PER_SM * state_of(dev)->n_sms, OUTPUT_ROWS);
-    return (slabs * (size_t)limits->tokens + db) * (size_t)R8 * sizeof(float) + 2 * 256;
+    const int64_t widest = MOST_PIECES * WARPS_COLUMNS,
+                  slots = BLOCKS_PER_SM * state_of(dev)->n_sms;
+    const int64_t wide = (divide_up(limits->out_max, widest) + QVL_MAX_FUSED) * limits->tokens;
+    // with narrow slabs, fewer than slots wide ones of LEAST_ROWS rows are cut into MOST_PIECES
+    // each
+    const int64_t narrow = slots * LEAST_ROWS * MOST_PIECES;
+    const size_t du = (size_t)(wide > narrow ? wide : narrow);
+    const size_t db = parts_bound(limits->tokens, limits->out_max, widest, slots, OUTPUT_ROWS);
+    return (du + db) * (size_t)R8 * sizeof(float) + 2 * 256;
 }
 
 qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
-                                 size_t *used, cudaStream_t stream, qvl_err *err)
+                                 size_t *used, qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
     output_params p = describe(dev, args);
@@ -255,7 +296,7 @@ qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args
                     (size_t)(p.n_chunks * p.n_tiles * p.out_total * TILE_RANK) * sizeof(float),
                     err));
     p.db_parts = (float *)memory;
-    rc = check(launch(p, *du, tail_used(lin), stream), "adapters backward", err);
+    rc = check(launch_outputs(p, *du, tail_used(lin), compute_of(dev)), "adapters backward", err);
 out:
     return rc;
 }

@@ -14,6 +14,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     __shared__ float scratch[32];
     const int64_t t = blockIdx.x;
     const T *row = x + t * D;
+    follow();
     float sum = 0.0f;
     for (int64_t d = threadIdx.x * 8; d < D; d += NORM_THREADS * 8) {
         float v[8];
@@ -54,6 +55,7 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 {
     __shared__ float scratch[32];
     const int64_t t = blockIdx.x;
+    follow();
     const float r = inv_rms[t];
     float dot = 0.0f;
     for (int64_t d = threadIdx.x * 8; d < D; d += NORM_THREADS * 8) {
@@ -81,18 +83,16 @@ static __global__ void __launch_bounds__(NORM_THREADS)
 
 template <typename T> static cudaError_t launch_norm(const qvl_norm_args &a, cudaStream_t stream)
 {
-    norm_forward_kernel<T><<<(unsigned)a.T, NORM_THREADS, 0, stream>>>(
-        (T *)a.y, (T *)a.x_out, a.inv_rms, (const T *)a.x, (const T *)a.delta, (const T *)a.weight,
-        a.D, or_dense(a.y_stride, a.D), a.eps);
-    return cudaGetLastError();
+    return launch(norm_forward_kernel<T>, dim3((unsigned)a.T), NORM_THREADS, 0, stream, (T *)a.y,
+                  (T *)a.x_out, a.inv_rms, (const T *)a.x, (const T *)a.delta, (const T *)a.weight,
+                  a.D, or_dense(a.y_stride, a.D), a.eps);
 }
 
 template <typename T>
 static cudaError_t launch_norm_backward(const qvl_norm_backward_args &a, cudaStream_t stream)
 {
-    norm_backward_kernel<T><<<(unsigned)a.T, NORM_THREADS, 0, stream>>>(
-        (T *)a.dx, (const T *)a.dy, (const T *)a.x, a.inv_rms, (const T *)a.weight, a.D);
-    return cudaGetLastError();
+    return launch(norm_backward_kernel<T>, dim3((unsigned)a.T), NORM_THREADS, 0, stream, (T *)a.dx,
+                  (const T *)a.dy, (const T *)a.x, a.inv_rms, (const T *)a.weight, a.D);
 }
 
 } // namespace qvl

@@ -17,6 +17,7 @@ template <typename T>
 static __global__ void swiglu_forward_kernel(T *h, const T *gate_up, int64_t T_rows, int64_t F,
                                              int64_t h_stride)
 {
+    follow();
     const int64_t item = (int64_t)blockIdx.x * POINT_THREADS + threadIdx.x, per_row = F / 8;
     if (item >= T_rows * per_row)
         return;
@@ -45,7 +46,7 @@ static __global__ void swiglu_backward_kernel(T *dgate_up, const T *dh, const T 
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const float gate = g[i], up = u[i];
-        swiglu_gradient<T>(&g[i], &u[i], d[i], gate, up);
+        swiglu_gradient(&g[i], &u[i], d[i], gate, up, sigmoid<T>(gate));
     }
     pack8<T>::store(dgate_up + at, g);
     pack8<T>::store(dgate_up + at + F, u);
@@ -54,9 +55,8 @@ static __global__ void swiglu_backward_kernel(T *dgate_up, const T *dh, const T 
 template <typename T>
 static cudaError_t launch_swiglu(const qvl_swiglu_args &a, cudaStream_t stream)
 {
-    swiglu_forward_kernel<T><<<blocks_for(a.T * (a.F / 8)), POINT_THREADS, 0, stream>>>(
-        (T *)a.h, (const T *)a.gate_up, a.T, a.F, or_dense(a.h_stride, a.F));
-    return cudaGetLastError();
+    return launch(swiglu_forward_kernel<T>, dim3(blocks_for(a.T * (a.F / 8))), POINT_THREADS, 0,
+                  stream, (T *)a.h, (const T *)a.gate_up, a.T, a.F, or_dense(a.h_stride, a.F));
 }
 
 template <typename T>
@@ -106,6 +106,7 @@ template <typename T>
 static __global__ void rotate_kernel(T *x, const float *cosine, const float *sine, int64_t T_rows,
                                      int64_t stride, int64_t n_heads, int64_t half, float sign)
 {
+    follow();
     const int64_t item = (int64_t)blockIdx.x * POINT_THREADS + threadIdx.x;
     const int64_t per_head = half / 8, per_row = n_heads * per_head;
     if (item >= T_rows * per_row)
@@ -131,9 +132,9 @@ static __global__ void rotate_kernel(T *x, const float *cosine, const float *sin
 template <typename T>
 static cudaError_t launch_rotate(const qvl_rotate_args &a, cudaStream_t stream)
 {
-    rotate_kernel<T><<<blocks_for(a.T * a.n_heads * (a.Dh / 16)), POINT_THREADS, 0, stream>>>(
-        (T *)a.x, a.cosine, a.sine, a.T, a.stride, a.n_heads, a.Dh / 2, a.inverse ? -1.0f : 1.0f);
-    return cudaGetLastError();
+    return launch(rotate_kernel<T>, dim3(blocks_for(a.T * a.n_heads * (a.Dh / 16))), POINT_THREADS,
+                  0, stream, (T *)a.x, a.cosine, a.sine, a.T, a.stride, a.n_heads, a.Dh / 2,
+                  a.inverse ? -1.0f : 1.0f);
 }
 
 } // namespace qvl

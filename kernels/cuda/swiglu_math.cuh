@@ -23,11 +23,10 @@ template <typename T> __device__ __forceinline__ float swiglu_value(float gate, 
     return gate * sigmoid<T>(gate) * up;
 }
 
-template <typename T>
+// s is sigmoid(gate).
 __device__ __forceinline__ void swiglu_gradient(float *dgate, float *dup, float dh, float gate,
-                                                float up)
+                                                float up, float s)
 {
-    const float s = sigmoid<T>(gate);
     *dgate = dh * up * s * (1.0f + gate * (1.0f - s));
     *dup = dh * gate * s;
 }

@@ -36,6 +36,14 @@ __device__ __forceinline__ void copy16_async(void *to, const void *from, bool is
                  "l"(from), "r"(bytes));
 }
 
+// 4 bytes likewise.
+__device__ __forceinline__ void copy4_async(void *to, const void *from, bool is_valid)
+{
+    const int bytes = is_valid ? 4 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)),
+                 "l"(from), "r"(bytes));
+}
+
 __device__ __forceinline__ void commit_async()
 {
     asm volatile("cp.async.commit_group;\n" ::);
@@ -119,6 +127,29 @@ __device__ __forceinline__ void multiply_rows(float c[N8][4], const uint32_t a[D
             mma_16816(c[n], a[k], b[0], b[1]);
             mma_16816(c[n + 1], a[k], b[2], b[3]);
         }
+}
+
+// The same with A's rows a_row .. a_row + 15 in shared memory as well, of which few are in
+// registers at a time.
+template <int DH, int N8>
+__device__ __forceinline__ void multiply_tiles(float c[N8][4], const bf16 *a_tile, int a_row,
+                                               const bf16 *tile, int row0)
+{
+    const int lane = threadIdx.x % 32;
+    const int row = lane % 8 + (lane / 16) * 8, col = (lane / 8 % 2) * 8;
+    const bf16 *a_at = a_tile + (a_row + lane % 16) * tile_shape<DH>::PITCH + (lane / 16) * 8;
+#pragma unroll
+    for (int k = 0; k < DH / 16; k++) {
+        uint32_t a[4];
+        load_matrix_x4(a, a_at + k * 16);
+#pragma unroll
+        for (int n = 0; n < N8; n += 2) {
+            uint32_t b[4];
+            load_matrix_x4(b, tile + (row0 + n * 8 + row) * tile_shape<DH>::PITCH + k * 16 + col);
+            mma_16816(c[n], a, b[0], b[1]);
+            mma_16816(c[n + 1], a, b[2], b[3]);
+        }
+    }
 }
 
 // c[DH / 8][4] += A (16 x 16 K16, in registers) * tile rows row0 .. row0 + 16 K16 - 1.

@@ -173,14 +173,17 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
     QVL_TRY(run_norm(d, at[H2], d->tail[QVL_GROUP_GATE_UP], at[X_MID], at[INV2], layer->x_in,
                      d->delta, w->norm2, err));
     QVL_TRY(run_linear(d, layer, QVL_GROUP_GATE_UP, at[GATE_UP], at[H2], err));
-    QVL_TRY(ops->swiglu(d->dev,
-                        &(qvl_swiglu_args){.h = at[H3],
-                                           .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
-                                           .gate_up = at[GATE_UP],
-                                           .T = d->pack->T,
-                                           .F = d->weights->Fp},
-                        err));
-    QVL_TRY(run_linear(d, layer, QVL_GROUP_DOWN, is_recomputation ? NULL : d->delta, at[H3], err));
+    QVL_TRY(ops->mlp(d->dev,
+                     &(qvl_mlp_args){.linear = &layer->linear[QVL_GROUP_DOWN],
+                                     .y = is_recomputation ? NULL : d->delta,
+                                     .h = at[H3],
+                                     .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
+                                     .u = u_of(d, layer, QVL_GROUP_DOWN),
+                                     .gate_up = at[GATE_UP],
+                                     .T = d->pack->T,
+                                     .F = d->weights->Fp,
+                                     .dropout = d->has_dropout ? &d->dropout : NULL},
+                     err));
 out:
     return rc;
 }

@@ -200,8 +200,10 @@ static qvl_status check_guards(qvl_run *run, qvl_err *err)
 static void name_step(int64_t step, qvl_err *err)
 {
     const qvl_err fault = *err;
-    if (strncmp(fault.text, "step ", 5) != 0)
-        qvl_fail(err, fault.status, "step %" PRId64 ": %s", step, fault.text);
+    if (strncmp(fault.text, "step ", 5) == 0)
+        return;
+    qvl_err_clear(err); /* the first error is the one that is kept */
+    qvl_fail(err, fault.status, "step %" PRId64 ": %s", step, fault.text);
 }
 
 qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *err)

@@ -8,7 +8,7 @@ fixture tiny
 run=(train.yaml device=cuda bf16=true save_strategy=no num_train_epochs=10)
 for ranks in 1 2; do
   code=0
-  LD_PRELOAD="$TESTS/libfail_blas.so" QVL_FAIL_BLAS=1500 timeout 60 mpirun --oversubscribe --bind-to none -np $ranks \
+  LD_PRELOAD="$TESTS/libfail_blas.so" QVL_FAIL_BLAS=600 timeout 60 mpirun --oversubscribe --bind-to none -np $ranks \
     "$BIN/qvl_sft" "${run[@]}" share_gpu=true output_dir=out$ranks > "$WORK/log" 2>&1 || code=$?
   [ $code = 69 ] || { tail -n 20 "$WORK/log" >&2; fail "$ranks ranks: exit code $code instead of 69"; }
   grep -qE 'step [0-9]+: GPU: product .* cuBLASLt' "$WORK/log" || { tail -n 20 "$WORK/log" >&2; fail "$ranks ranks: no word of the step"; }

@@ -1,0 +1,131 @@
+/* down(silu(gate) * up), with and without adapters. */
+#include "tests/kernels/linear_case.h"
+#include "tests/kernels/ref/ref_activation.h"
+
+#include <math.h>
+
+#include <setjmp.h>
+#include <cmocka.h>
+
+static qvl_status call_mlp(qvl_device *dev, const void *args, qvl_err *err)
+{
+    const qvl_mlp_args *a = args;
+    const qvl_status rc = dev->ops->fold(dev, &(qvl_fold_args){.linears = a->linear, .n = 1}, err);
+    return rc == QVL_OK ? dev->ops->mlp(dev, a, err) : rc;
+}
+
+/* h = swiglu(gate_up), rounded as the device keeps it. */
+static double *make_h(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F)
+{
+    double *h = qvl_kt_doubles(kt, T * F);
+    qvl_ref_swiglu(h, gate_up, T, F);
+    for (int64_t i = 0; i < T * F; i++)
+        h[i] = qvl_kt_round(kt, h[i], QVL_KT_ACT);
+    return h;
+}
+
+/* h before the run: no numbers, also in its tails, of which only u's columns are written. */
+static void *unset_h(qvl_kt *kt, int64_t n)
+{
+    double *h = qvl_kt_doubles(kt, n);
+    for (int64_t i = 0; i < n; i++)
+        h[i] = NAN;
+    return qvl_kt_inout(kt, "h", h, n, QVL_KT_ACT);
+}
+
+static void check_h(qvl_kt *kt, const qvl_linear_case *c, const double *u)
+{
+    const int64_t in = c->linear.in, stride = qvl_linear_case_stride(c), rank = c->linear.rank;
+    double *h = qvl_kt_doubles(kt, c->T * stride);
+    for (int64_t t = 0; t < c->T; t++) {
+        for (int64_t i = 0; i < in; i++)
+            h[t * stride + i] = c->x[t * in + i];
+        for (int64_t r = 0; c->tail && r < c->u_width; r++)
+            h[t * stride + in + r] = u[t * c->u_width + r];
+    }
+    if (c->T == 0)
+        return;
+    qvl_kt_check_columns(kt, "h", h, stride, 0, in, QVL_KT_ELEMENT);
+    if (c->tail)
+        qvl_kt_check_columns(kt, "h", h, stride, in, rank, QVL_KT_PRODUCT);
+}
+
+static void mlp_case(qvl_kt *kt, int64_t T, int64_t in, int64_t out, int64_t rank, double drop_prob,
+                     bool has_y)
+{
+    const int64_t F = qvl_kt_width(kt, in), n = T * 2 * F;
+    qvl_linear_case c;
+    qvl_kt_begin(kt, "mlp T=%lld F=%lld out=%lld R=%lld drop=%g%s", (long long)T, (long long)F,
+                 (long long)out, (long long)rank, drop_prob, has_y ? "" : " y=NULL");
+    const double *gate_up = qvl_kt_random(kt, n, 1, QVL_KT_ACT);
+    const qvl_linear_shape shape = {.T = T,
+                                    .in = in,
+                                    .parts = {out},
+                                    .adapted = rank > 0,
+                                    .rank = rank,
+                                    .drop_prob = drop_prob};
+    qvl_linear_case_fill_x(&c, kt, &shape, make_h(kt, gate_up, T, F), false);
+    const int64_t width = c.linear.out;
+    double *y = qvl_kt_doubles(kt, T * width), *u = qvl_kt_doubles(kt, T * c.u_width);
+    qvl_ref_linear_forward(y, u, c.x, &c.ref, T, c.drops ? &c.ref_dropout : NULL);
+    const qvl_mlp_args args = {
+        .linear = &c.linear,
+        .y = has_y ? qvl_kt_out(kt, "y", T * width, QVL_KT_ACT) : NULL,
+        .h = unset_h(kt, T * qvl_linear_case_stride(&c)),
+        .h_stride = qvl_linear_case_stride(&c),
+        .u = c.u_width > 0 && !c.tail ? qvl_kt_out(kt, "u", T * c.u_width, QVL_KT_F32) : NULL,
+        .gate_up = qvl_kt_in(kt, "gate_up", gate_up, n, QVL_KT_ACT),
+        .T = T,
+        .F = F,
+        .dropout = c.drops ? &c.dropout : NULL};
+    qvl_kt_run(kt, call_mlp, &args);
+    if (has_y)
+        qvl_kt_check(kt, "y", y, width, QVL_KT_PRODUCT);
+    if (args.u)
+        qvl_kt_check(kt, "u", u, c.u_width, QVL_KT_PRODUCT);
+    check_h(kt, &c, u);
+    qvl_linear_case_check(kt, &c, NULL);
+    qvl_kt_end(kt);
+}
+
+static void token_counts(void **state)
+{
+    static const int64_t COUNTS[] = {0, 1, 2, 7, 33, 64, 65, 129, 257};
+    for (size_t i = 0; i < sizeof COUNTS / sizeof *COUNTS; i++)
+        for (int drops = 0; drops < 2; drops++)
+            mlp_case(*state, COUNTS[i], 67, 29, 8, 0.1 * drops, drops);
+    qvl_kt_verdict(*state);
+}
+
+/* Also more ranks than one pass has, and none. */
+static void ranks_and_widths(void **state)
+{
+    static const int64_t RANKS[] = {0, 1, 3, 8, 16, 32, 64};
+    static const int64_t WIDTHS[][2] = {{1, 1}, {64, 64}, {101, 37}, {1030, 211}};
+    for (size_t r = 0; r < sizeof RANKS / sizeof *RANKS; r++)
+        for (size_t w = 0; w < sizeof WIDTHS / sizeof *WIDTHS; w++)
+            mlp_case(*state, 19, WIDTHS[w][0], WIDTHS[w][1], RANKS[r],
+                     RANKS[r] > 0 && w % 2 ? 0.25 : 0, w % 2 == 0);
+    qvl_kt_verdict(*state);
+}
+
+static void real_widths(void **state)
+{
+    mlp_case(*state, 3, 18944, 128, 8, 0.1, true);
+    mlp_case(*state, 2, 128, 3584, 8, 0.1, true);
+    qvl_kt_verdict(*state);
+}
+
+int main(void)
+{
+    qvl_kt kt = {0};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(token_counts, &kt),
+        cmocka_unit_test_prestate(ranks_and_widths, &kt),
+        cmocka_unit_test_prestate(real_widths, &kt),
+    };
+    const int code = qvl_kt_open(&kt);
+    if (code != 0)
+        return code;
+    return qvl_kt_close(&kt, cmocka_run_group_tests_name("kernel.mlp", tests, NULL, NULL));
+}
