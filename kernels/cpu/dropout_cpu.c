@@ -2,14 +2,17 @@
 
 #include "src/base/dropout_mask.h"
 
-/* Groups whose bits are made together: loops over them become vector instructions. */
-enum { LANES = 32, BLOCK = LANES * QVL_DROPOUT_GROUP };
+#include <string.h>
 
-/* qvl_dropout_bits of groups first .. first + LANES - 1, side by side (dropout_mask.h has the
- * source). */
-QVL_SIMD_CLONES
-static void block_bits(uint16_t bits[BLOCK], uint32_t first, uint32_t module, uint32_t token,
-                       uint32_t sample, const qvl_dropout *dropout)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a word comes first");
+
+/* LANES groups go through the rounds side by side, as vectors that stay in registers. */
+enum { LANES = 8, BLOCK_GROUPS = 32, BLOCK = BLOCK_GROUPS * QVL_DROPOUT_GROUP };
+
+/* qvl_dropout_bits of groups first .. first + LANES - 1 (dropout_mask.h has the source). */
+static inline void lane_bits(uint16_t bits[LANES * QVL_DROPOUT_GROUP], uint32_t first,
+                             uint32_t module, uint32_t token, uint32_t sample,
+                             const qvl_dropout *dropout)
 {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES], key0 = dropout->seed, key1 = dropout->step;
     for (uint32_t i = 0; i < LANES; i++) {
@@ -18,6 +21,8 @@ static void block_bits(uint16_t bits[BLOCK], uint32_t first, uint32_t module, ui
         c2[i] = token;
         c3[i] = sample;
     }
+    /* unrolled, the counters need not go through memory between rounds */
+#pragma GCC unroll 7
     for (int round = 0; round < 7; round++) {
         for (int i = 0; i < LANES; i++) {
             const uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
@@ -29,13 +34,22 @@ static void block_bits(uint16_t bits[BLOCK], uint32_t first, uint32_t module, ui
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
+    uint32_t words[4 * LANES];
     for (int i = 0; i < LANES; i++) {
-        const uint32_t words[4] = {c0[i], c1[i], c2[i], c3[i]};
-        for (int j = 0; j < 4; j++) {
-            bits[QVL_DROPOUT_GROUP * i + 2 * j] = (uint16_t)words[j];
-            bits[QVL_DROPOUT_GROUP * i + 2 * j + 1] = (uint16_t)(words[j] >> 16);
-        }
+        words[4 * i] = c0[i];
+        words[4 * i + 1] = c1[i];
+        words[4 * i + 2] = c2[i];
+        words[4 * i + 3] = c3[i];
     }
+    memcpy(bits, words, sizeof words);
+}
+
+QVL_SIMD_CLONES
+static void block_bits(uint16_t bits[BLOCK], uint32_t first, uint32_t module, uint32_t token,
+                       uint32_t sample, const qvl_dropout *dropout)
+{
+    for (uint32_t i = 0; i < BLOCK_GROUPS; i += LANES)
+        lane_bits(bits + i * QVL_DROPOUT_GROUP, first + i, module, token, sample, dropout);
 }
 
 /* keep[i]: 1 where the element stays. */
