@@ -93,9 +93,9 @@ static qvl_status print_placement(const qvl_device *dev, qvl_world *world, qvl_l
 
 #ifdef QVL_WITH_CUDA
 
-static int count_gpus(char *first_name, size_t n_bytes)
+static int count_gpus(char *text, size_t n_bytes)
 {
-    return qvl_cuda_device_count(first_name, n_bytes);
+    return qvl_cuda_device_count(text, n_bytes);
 }
 
 /* Where a rank sees its GPU: each host rank its own, by local rank; launchers that show a rank one
@@ -141,10 +141,9 @@ static qvl_status open_gpu(qvl_device **out, int n_gpus, const qvl_config *confi
 
 #else
 
-static int count_gpus(char *first_name, size_t n_bytes)
+static int count_gpus(char *text, size_t n_bytes)
 {
-    (void)n_bytes;
-    first_name[0] = '\0';
+    snprintf(text, n_bytes, "this build has no CUDA");
     return 0;
 }
 
@@ -213,26 +212,24 @@ out:
 static qvl_status open_device(qvl_device **out, int n_threads, const qvl_config *config,
                               qvl_world *world, qvl_log *log, qvl_err *err)
 {
-    char gpu[128];
-    const int n_gpus = count_gpus(gpu, sizeof gpu);
-    int64_t without = n_gpus == 0;
+    char gpu[256]; /* or why there is none */
     qvl_status rc = QVL_OK;
     if (strcmp(config->device, "cpu") == 0)
         return qvl_device_open_cpu(out, n_threads, err);
+    const int n_gpus = count_gpus(gpu, sizeof gpu);
+    int64_t without = n_gpus == 0;
     QVL_TRY(qvl_world_max_i64(world, &without, 1, err));
     if (strcmp(config->device, "cuda") == 0 && n_gpus == 0)
         return qvl_fail(
             err, QVL_EDEVICE,
-            "device: cuda: no GPU found%s; set device: cpu, or run on a node with a GPU",
-#ifdef QVL_WITH_CUDA
-            ""
-#else
-            " (this build has no CUDA)"
-#endif
-        );
+            "device: cuda: no GPU found (%s); set device: cpu, or run on a node with a GPU", gpu);
     if (!without || strcmp(config->device, "cuda") == 0)
         return open_gpu(out, n_gpus, config, world, err);
-    qvl_log_line(log, "device: auto: the CPU (%d GPUs found on rank 0)", n_gpus);
+    if (n_gpus == 0)
+        qvl_log_line(log, "device: auto: the CPU (no GPU found: %s)", gpu);
+    else
+        qvl_log_line(log, "device: auto: the CPU (%d GPUs found on rank 0, none on another)",
+                     n_gpus);
     rc = qvl_device_open_cpu(out, n_threads, err);
 out:
     return rc;

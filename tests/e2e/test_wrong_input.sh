@@ -42,7 +42,7 @@ refused "YAML syntax" 78 "bad.yaml:2: " bad.yaml
 refused "quantisation" 78 "quantization_bit: '4' is not supported" good.yaml quantization_bit=4
 refused "missing configuration" 66 "nowhere.yaml: No such file" nowhere.yaml
 refused "no arguments" 64 "usage"
-refused "no GPU" 69 "device: cuda: no GPU found" good.yaml device=cuda
+refused "no GPU" 69 "device: cuda: no GPU found \((CUDA: |this build has no CUDA)" good.yaml device=cuda
 rm bad.yaml
 
 # ---- model files
