@@ -43,27 +43,33 @@ static void number_by_bus_id(void)
     setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0);
 }
 
-extern "C" int qvl_cuda_device_count(char *text, size_t n_bytes)
+extern "C" int qvl_cuda_device_count(char *first_name, size_t n_bytes)
+{
+    int count = 0;
+    cudaDeviceProp properties;
+    first_name[0] = '\0';
+    number_by_bus_id();
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0)
+        return 0;
+    if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess)
+        return 0;
+    snprintf(first_name, n_bytes, "%s, sm_%d%d", properties.name, properties.major,
+             properties.minor);
+    return count;
+}
+
+extern "C" void qvl_cuda_why_no_device(char *text, size_t n_bytes)
 {
     int count = 0, driver = 0, build = 0; // versions: 1000 major + 10 minor
-    cudaDeviceProp properties;
-    number_by_bus_id();
-    cudaError_t code = cudaGetDeviceCount(&count);
-    if (code == cudaSuccess && count > 0)
-        code = cudaGetDeviceProperties(&properties, 0);
-    if (code == cudaSuccess && count > 0) {
-        snprintf(text, n_bytes, "%s, sm_%d%d", properties.name, properties.major, properties.minor);
-        return count;
-    }
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    const char *why = code == cudaSuccess ? "no device" : cudaGetErrorString(code);
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
         snprintf(text, n_bytes, "CUDA: no driver is installed");
-    else if (cudaRuntimeGetVersion(&build) == cudaSuccess)
-        snprintf(text, n_bytes, "CUDA: %s; the driver is for CUDA %d.%d, this build needs %d.%d",
-                 code == cudaSuccess ? "no device" : cudaGetErrorString(code), driver / 1000,
-                 driver % 1000 / 10, build / 1000, build % 1000 / 10);
+    else if (cudaRuntimeGetVersion(&build) != cudaSuccess)
+        snprintf(text, n_bytes, "CUDA: %s", why);
     else
-        snprintf(text, n_bytes, "CUDA: %s", cudaGetErrorString(code));
-    return 0;
+        snprintf(text, n_bytes, "CUDA: %s; the driver is for CUDA %d.%d, this build needs %d.%d",
+                 why, driver / 1000, driver % 1000 / 10, build / 1000, build % 1000 / 10);
 }
 
 extern "C" void qvl_cuda_device_id(char id[33], int index)

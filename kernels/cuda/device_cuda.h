@@ -10,11 +10,14 @@
 extern "C" {
 #endif
 
-/* Number of GPUs that this process can use. text [n_bytes] becomes the first one's name and compute
- * capability, "NVIDIA H100 80GB HBM3, sm_90", or, when there is none, CUDA's reason with the
- * version that the driver is for and the one that this build needs. GPUs are numbered by PCI bus
- * id, as nvidia-smi numbers them. Touches no GPU. */
-int qvl_cuda_device_count(char *text, size_t n_bytes);
+/* Number of GPUs that this process can use: 0 without a driver or a device. The first one's name
+ * and compute capability, "NVIDIA H100 80GB HBM3, sm_90", go to first_name [n_bytes]. GPUs are
+ * numbered by PCI bus id, as nvidia-smi numbers them. Touches no GPU. */
+int qvl_cuda_device_count(char *first_name, size_t n_bytes);
+
+/* Where there is no GPU: CUDA's reason, with the version that the driver is for and the one that
+ * this build needs, in text [n_bytes]. */
+void qvl_cuda_why_no_device(char *text, size_t n_bytes);
 
 /* What tells GPU index from all others, on whatever host: 32 hexadecimal digits. Empty when there
  * is no such GPU. */

@@ -93,9 +93,13 @@ static qvl_status print_placement(const qvl_device *dev, qvl_world *world, qvl_l
 
 #ifdef QVL_WITH_CUDA
 
+/* text: the first one's name, or why there is none. */
 static int count_gpus(char *text, size_t n_bytes)
 {
-    return qvl_cuda_device_count(text, n_bytes);
+    const int n = qvl_cuda_device_count(text, n_bytes);
+    if (n == 0)
+        qvl_cuda_why_no_device(text, n_bytes);
+    return n;
 }
 
 /* Where a rank sees its GPU: each host rank its own, by local rank; launchers that show a rank one

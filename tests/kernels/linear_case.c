@@ -1,4 +1,5 @@
 #include "tests/kernels/linear_case.h"
+#include "tests/kernels/ref/ref_activation.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -197,4 +198,13 @@ void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_s
                                                  .rank = has_adapters ? linear->rank : 0,
                                                  .backward = with_gradients,
                                                  .dropout = out->drops});
+}
+
+double *qvl_linear_case_swiglu(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F)
+{
+    double *h = qvl_kt_doubles(kt, T * F);
+    qvl_ref_swiglu(h, gate_up, T, F);
+    for (int64_t i = 0; i < T * F; i++)
+        h[i] = qvl_kt_round(kt, h[i], QVL_KT_ACT);
+    return h;
 }

@@ -44,6 +44,9 @@ void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_sha
 void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
                             const double *x, bool with_gradients);
 
+/* x of the down projection: swiglu(gate_up [T, 2F]), rounded as the device keeps it [T, F]. */
+double *qvl_linear_case_swiglu(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F);
+
 /* Distance of x's rows, for the arguments. */
 int64_t qvl_linear_case_stride(const qvl_linear_case *c);
 

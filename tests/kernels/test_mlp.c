@@ -1,6 +1,5 @@
 /* down(silu(gate) * up), with and without adapters. */
 #include "tests/kernels/linear_case.h"
-#include "tests/kernels/ref/ref_activation.h"
 
 #include <math.h>
 
@@ -12,16 +11,6 @@ static qvl_status call_mlp(qvl_device *dev, const void *args, qvl_err *err)
     const qvl_mlp_args *a = args;
     const qvl_status rc = dev->ops->fold(dev, &(qvl_fold_args){.linears = a->linear, .n = 1}, err);
     return rc == QVL_OK ? dev->ops->mlp(dev, a, err) : rc;
-}
-
-/* h = swiglu(gate_up), rounded as the device keeps it. */
-static double *make_h(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F)
-{
-    double *h = qvl_kt_doubles(kt, T * F);
-    qvl_ref_swiglu(h, gate_up, T, F);
-    for (int64_t i = 0; i < T * F; i++)
-        h[i] = qvl_kt_round(kt, h[i], QVL_KT_ACT);
-    return h;
 }
 
 /* h before the run: no numbers, also in its tails, of which only u's columns are written. */
@@ -64,7 +53,7 @@ static void mlp_case(qvl_kt *kt, int64_t T, int64_t in, int64_t out, int64_t ran
                                     .adapted = rank > 0,
                                     .rank = rank,
                                     .drop_prob = drop_prob};
-    qvl_linear_case_fill_x(&c, kt, &shape, make_h(kt, gate_up, T, F), false);
+    qvl_linear_case_fill_x(&c, kt, &shape, qvl_linear_case_swiglu(kt, gate_up, T, F), false);
     const int64_t width = c.linear.out;
     double *y = qvl_kt_doubles(kt, T * width), *u = qvl_kt_doubles(kt, T * c.u_width);
     qvl_ref_linear_forward(y, u, c.x, &c.ref, T, c.drops ? &c.ref_dropout : NULL);

@@ -14,16 +14,6 @@ static qvl_status call_mlp_backward(qvl_device *dev, const void *args, qvl_err *
     return rc == QVL_OK ? dev->ops->mlp_backward(dev, a, err) : rc;
 }
 
-/* h = swiglu(gate_up), rounded as the device keeps it. */
-static double *make_h(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F)
-{
-    double *h = qvl_kt_doubles(kt, T * F);
-    qvl_ref_swiglu(h, gate_up, T, F);
-    for (int64_t i = 0; i < T * F; i++)
-        h[i] = qvl_kt_round(kt, h[i], QVL_KT_ACT);
-    return h;
-}
-
 static void mlp_case(qvl_kt *kt, int64_t T, int64_t in, int64_t out, int64_t rank, double drop_prob,
                      bool in_place)
 {
@@ -39,7 +29,7 @@ static void mlp_case(qvl_kt *kt, int64_t T, int64_t in, int64_t out, int64_t ran
                                     .adapted = rank > 0,
                                     .rank = rank,
                                     .drop_prob = drop_prob};
-    qvl_linear_case_fill_x(&c, kt, &shape, make_h(kt, gate_up, T, F), true);
+    qvl_linear_case_fill_x(&c, kt, &shape, qvl_linear_case_swiglu(kt, gate_up, T, F), true);
     const int64_t width = c.linear.out;
     double *y = qvl_kt_doubles(kt, T * width), *u = qvl_kt_doubles(kt, T * c.u_width);
     double *dh = qvl_kt_doubles(kt, T * F), *dgate_up = qvl_kt_doubles(kt, n);
