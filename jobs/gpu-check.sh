@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one command on a machine with one; a short table last.
 #
-#   jobs/gpu-check.sh [PART ...]      parts: kernels fixtures repeat poison placement lost_rank broken_gpu sanitize
+#   jobs/gpu-check.sh [PART ...]      parts: kernels fixtures repeat poison placement lost_rank broken_gpu full_gpu sanitize
 #                                            memory load truth repeat7b speed job 3b peers    (default: all)
-# The first eight need nothing but the build. The others use a Qwen2.5-VL of random weights, and need
+# The first nine need nothing but the build. The others use a Qwen2.5-VL of random weights, and need
 #   QVL_TOKENIZER   tokenizer.json of Qwen2.5-VL          QVL_DATA   LLaMA-Factory's data directory
 #   python3 with torch, transformers, peft and h5py       disk for 25 GB under QVL_SCRATCH (default /tmp/qvl-gpu)
 # QVL_PEERS, a directory with gemm_floor.py and hf_peft.py, is timed in the same run. QVL_BIN and QVL_TESTS name the
@@ -17,7 +17,7 @@ fi
 BIN=${QVL_BIN:-$PWD/build/release/bin}
 TESTS=${QVL_TESTS:-$PWD/build/release/tests}
 export QVL_REQUIRE_GPU=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-PARTS=${*:-kernels fixtures repeat poison placement lost_rank broken_gpu sanitize memory load truth repeat7b speed job 3b peers}
+PARTS=${*:-kernels fixtures repeat poison placement lost_rank broken_gpu full_gpu sanitize memory load truth repeat7b speed job 3b peers}
 mkdir -p "$SCRATCH"
 TABLE=$SCRATCH/table.txt
 : > "$TABLE"
@@ -186,7 +186,7 @@ peers() {
 }
 
 wants kernels && kernels
-for name in fixtures repeat poison placement lost_rank broken_gpu; do wants $name && script $name; done
+for name in fixtures repeat poison placement lost_rank broken_gpu full_gpu; do wants $name && script $name; done
 if wants sanitize; then for tool in memcheck racecheck initcheck; do script sanitizers $tool; done; fi
 big=0
 for name in memory load truth repeat7b speed job 3b peers; do wants $name && big=1; done

@@ -258,17 +258,22 @@ typedef struct qvl_mlp_args {
     const qvl_dropout *dropout;
 } qvl_mlp_args;
 
-/* Backward of y = down(silu(gate) * up), the linear with its adapters: as linear_backward into dh
- * and then swiglu_backward, which one pass may do better. dh is room for the gradient of h,
- * undefined afterwards. */
+/* Backward of [gate, up] = gate_up_proj(x), y = down(silu(gate) * up), both linears with their
+ * adapters: as linear_backward into dh, swiglu_backward, and linear_backward into dx, which fewer
+ * passes may do better. dh is room for the gradient of h, undefined afterwards. */
 typedef struct qvl_mlp_backward_args {
-    const qvl_linear *linear; /* in = F */
-    void *dgate_up;           /* act [T, 2F], set; may be gate_up itself */
-    void *dh;                 /* act [T, F], scratch */
-    const void *dy;           /* act [T, out] */
-    const void *h;            /* act [T, F], swiglu's output; forward's u behind its rows */
+    const qvl_linear *down;         /* in = F */
+    const qvl_linear *gate_up_proj; /* out = 2F */
+    void *dx;                       /* act [T, in of gate_up_proj], set; NULL: not wanted */
+    void *dgate_up;                 /* act [T, 2F], set; may be gate_up itself */
+    void *dh;                       /* act [T, F], scratch */
+    const void *dy;                 /* act [T, out of down] */
+    const void *h;                  /* act [T, F], swiglu's output; forward's u behind its rows */
     int64_t h_stride;
-    const float *u; /* of forward; NULL with tails */
+    const float *h_u; /* of forward; NULL with tails */
+    const void *x;    /* act [T, in of gate_up_proj]; forward's u behind its rows */
+    int64_t x_stride;
+    const float *x_u; /* of forward; NULL with tails */
     const void *gate_up;
     int64_t T, F;
     const qvl_dropout *dropout;

@@ -20,7 +20,7 @@ const char *qvl_timed_op_name(qvl_timed_op op)
                                                    "head and loss",
                                                    "norm, backward",
                                                    "linear, backward",
-                                                   "down and SwiGLU, backward",
+                                                   "MLP, backward",
                                                    "attention, backward",
                                                    "optimiser"};
     return NAMES[op];

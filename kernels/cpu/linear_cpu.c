@@ -251,12 +251,12 @@ qvl_status qvl_cpu_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *ar
 {
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_cpu_linear_backward(dev,
-                                    &(qvl_linear_backward_args){.linear = args->linear,
+                                    &(qvl_linear_backward_args){.linear = args->down,
                                                                 .dx = args->dh,
                                                                 .dy = args->dy,
                                                                 .x = args->h,
                                                                 .x_stride = args->h_stride,
-                                                                .u = args->u,
+                                                                .u = args->h_u,
                                                                 .T = args->T,
                                                                 .dropout = args->dropout},
                                     err));
@@ -266,6 +266,16 @@ qvl_status qvl_cpu_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *ar
                                                                 .gate_up = args->gate_up,
                                                                 .T = args->T,
                                                                 .F = args->F},
+                                    err));
+    QVL_TRY(qvl_cpu_linear_backward(dev,
+                                    &(qvl_linear_backward_args){.linear = args->gate_up_proj,
+                                                                .dx = args->dx,
+                                                                .dy = args->dgate_up,
+                                                                .x = args->x,
+                                                                .x_stride = args->x_stride,
+                                                                .u = args->x_u,
+                                                                .T = args->T,
+                                                                .dropout = args->dropout},
                                     err));
 out:
     return rc;

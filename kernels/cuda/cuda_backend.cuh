@@ -221,7 +221,7 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
     return sum;
 }
 
-// Adapters of a bf16 linear: lora_forward.cu, lora_outputs.cu, lora_inputs.cu.
+// Adapters of a bf16 linear: lora_forward.cu, lora_outputs.cu, lora_inputs.cu, lora_swiglu.cu.
 // gate_up: NULL, or what x is made of here, silu(gate) up (lora_can_fuse_swiglu).
 qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,
                         qvl_err *err);
@@ -229,10 +229,14 @@ qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args
                                  size_t *used, qvl_err *err);
 qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
                                 const bf16 *du, size_t used, qvl_err *err);
-// Whether adapters and SwiGLU share a pass: for one pass' worth of ranks.
+// Whether down's adapters and SwiGLU share a pass: for one pass' worth of ranks.
 bool lora_can_fuse_swiglu(const qvl_linear *linear);
 qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
                                 size_t used, qvl_err *err);
+// Whether gate's and up's, the side of the outputs, share it as well: their du is then made here.
+bool lora_can_fuse_mlp(const qvl_mlp_backward_args *args);
+qvl_status lora_backward_mlp(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
+                             bf16 **du_gate_up, size_t *used, qvl_err *err);
 size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 } // namespace qvl

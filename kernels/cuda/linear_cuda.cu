@@ -332,37 +332,88 @@ out:
     return rc;
 }
 
-qvl_status qvl_cuda_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err)
+// The two linears of an MLP's backward pass.
+static qvl_linear_backward_args down_of(const qvl_mlp_backward_args *args)
 {
-    const qvl_linear *lin = args->linear;
     qvl_linear_backward_args linear = {};
-    qvl_swiglu_backward_args swiglu = {};
-    size_t used = 0;
-    bf16 *du = NULL;
-    qvl_status rc = QVL_OK;
-    if (args->T == 0)
-        return QVL_OK;
-    linear.linear = lin;
+    linear.linear = args->down;
     linear.dx = args->dh;
     linear.dy = args->dy;
     linear.x = args->h;
     linear.x_stride = args->h_stride;
-    linear.u = args->u;
+    linear.u = args->h_u;
     linear.T = args->T;
     linear.dropout = args->dropout;
-    if (lin->n_adapters > 0 && dev->tail_align > 0 && lora_can_fuse_swiglu(lin)) {
-        QVL_TRY(check_tails(lin, args->h_stride, err));
-        QVL_TRY(product_and_outputs(dev, &linear, &du, &used, err));
-        QVL_TRY(lora_backward_swiglu(dev, args, du, used, err));
-        return QVL_OK;
+    return linear;
+}
+
+static qvl_linear_backward_args gate_up_of(const qvl_mlp_backward_args *args)
+{
+    qvl_linear_backward_args linear = {};
+    linear.linear = args->gate_up_proj;
+    linear.dx = args->dx;
+    linear.dy = args->dgate_up;
+    linear.x = args->x;
+    linear.x_stride = args->x_stride;
+    linear.u = args->x_u;
+    linear.T = args->T;
+    linear.dropout = args->dropout;
+    return linear;
+}
+
+// Everything between the two products in one pass.
+static qvl_status mlp_backward_fused(qvl_device *dev, const qvl_mlp_backward_args *args,
+                                     qvl_err *err)
+{
+    const qvl_linear_backward_args down = down_of(args), gate_up = gate_up_of(args);
+    size_t used = 0;
+    bf16 *du = NULL, *du_gate_up = NULL;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(check_tails(args->down, args->h_stride, err));
+    QVL_TRY(check_tails(args->gate_up_proj, args->x_stride, err));
+    QVL_TRY(product_and_outputs(dev, &down, &du, &used, err));
+    QVL_TRY(lora_backward_mlp(dev, args, du, &du_gate_up, &used, err));
+    if (args->dx)
+        QVL_TRY(product_back(dev, args->gate_up_proj, args->dx, args->dgate_up, args->T, err));
+    rc = lora_backward_inputs(dev, &gate_up, du_gate_up, used, err);
+out:
+    return rc;
+}
+
+// dgate and dup from dy.
+static qvl_status through_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err)
+{
+    const qvl_linear_backward_args down = down_of(args);
+    qvl_swiglu_backward_args swiglu = {};
+    size_t used = 0;
+    bf16 *du = NULL;
+    qvl_status rc = QVL_OK;
+    if (args->down->n_adapters > 0 && dev->tail_align > 0 && lora_can_fuse_swiglu(args->down)) {
+        QVL_TRY(check_tails(args->down, args->h_stride, err));
+        QVL_TRY(product_and_outputs(dev, &down, &du, &used, err));
+        return lora_backward_swiglu(dev, args, du, used, err);
     }
     swiglu.dgate_up = args->dgate_up;
     swiglu.dh = args->dh;
     swiglu.gate_up = args->gate_up;
     swiglu.T = args->T;
     swiglu.F = args->F;
-    QVL_TRY(qvl_cuda_linear_backward(dev, &linear, err));
-    QVL_TRY(qvl_cuda_swiglu_backward(dev, &swiglu, err));
+    QVL_TRY(qvl_cuda_linear_backward(dev, &down, err));
+    rc = qvl_cuda_swiglu_backward(dev, &swiglu, err);
+out:
+    return rc;
+}
+
+qvl_status qvl_cuda_mlp_backward(qvl_device *dev, const qvl_mlp_backward_args *args, qvl_err *err)
+{
+    const qvl_linear_backward_args gate_up = gate_up_of(args);
+    qvl_status rc = QVL_OK;
+    if (args->T == 0)
+        return QVL_OK;
+    if (dev->tail_align > 0 && lora_can_fuse_mlp(args))
+        return mlp_backward_fused(dev, args, err);
+    QVL_TRY(through_swiglu(dev, args, err));
+    rc = qvl_cuda_linear_backward(dev, &gate_up, err);
 out:
     return rc;
 }

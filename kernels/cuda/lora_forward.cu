@@ -250,10 +250,12 @@ size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *lim
         return forward;
     // du stays, the parts of outputs are done with before those of inputs are written
     const int64_t R8 = divide_up(limits->rank, TILE_RANK) * TILE_RANK;
-    const size_t du = (size_t)(limits->tokens * QVL_MAX_FUSED * R8) * sizeof(bf16) + 256;
+    const size_t du = (size_t)(limits->tokens * QVL_MAX_FUSED * R8) * sizeof(bf16) + 2 * 256;
     const size_t outputs = lora_outputs_scratch(dev, limits);
     const size_t inputs = lora_inputs_scratch(dev, limits);
-    const size_t backward = du + (outputs > inputs ? outputs : inputs);
+    const size_t mlp = lora_mlp_scratch(dev, limits);
+    const size_t most = outputs > inputs ? outputs : inputs;
+    const size_t backward = du + (most > mlp ? most : mlp);
     return forward > backward ? forward : backward;
 }
 

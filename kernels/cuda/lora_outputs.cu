@@ -4,7 +4,7 @@
 //
 // A block has a slab of columns and a chunk of rows of one adapter's part of dy. What it sums over
 // columns (du) and over rows (dB) are parts that a second kernel adds up, in a fixed order.
-#include "kernels/cuda/lora_tiles.cuh"
+#include "kernels/cuda/lora_outputs.cuh"
 
 namespace qvl
 {
@@ -16,70 +16,12 @@ enum {
     BLOCKS_PER_SM = 3
 };
 
-// Slabs of one adapter: columns of its part of dy.
-struct output_part {
-    const bf16 *dy; // first column
-    const float *b; // [out, rank]
-    float *db;      // [out, rank]
-    int64_t out;
-    int64_t first_out; // outputs of the adapters before it
-    int column;        // of its u in the tail
-    int first_slab;    // of the adapter among all slabs
-};
-
-struct output_params {
-    output_part part[QVL_MAX_FUSED];
-    int pieces, n_parts, n_slabs, n_chunks, chunk_rows, rank, n_tiles; // tiles of an adapter
-    int64_t T, dy_stride, x_stride, out_total;                         // sum of all parts' out
-    const bf16 *u;                                                     // tail of x
-    float *du_parts;                                                   // [slab, tile, T, 8]
-    float *db_parts; // [chunk, tile, out_total, 8]
-    float scale;
-};
-
 static __device__ __forceinline__ int part_of_slab(const output_params &p, int slab)
 {
     int i = 0;
     while (i + 1 < p.n_parts && slab >= p.part[i + 1].first_slab)
         i++;
     return i;
-}
-
-// B as the second operand of dy B: word j of lane (g, t) is columns 8 t + 2 j, + 1 of rank g.
-static __device__ __forceinline__ void load_b(uint32_t b[4], const output_part &part, int64_t col,
-                                              int rank_index, int rank, float scale)
-{
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-        float v[2];
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            const int64_t o = col + 2 * j + e;
-            v[e] = o < part.out && rank_index < rank ? part.b[o * rank + rank_index] * scale : 0.0f;
-        }
-        b[j] = pack_halves(v[0], v[1]);
-    }
-}
-
-// Row g of tile j of a piece is column 8 (g / 2) + 2 j + g % 2 of it.
-template <int PIECES>
-static __device__ __forceinline__ void store_db(const output_params &p, const output_part &part,
-                                                float db[PIECES][2][4], int64_t warp_col, int tile)
-{
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    float *to =
-        p.db_parts +
-        (((int64_t)blockIdx.y * p.n_tiles + tile) * p.out_total + part.first_out) * TILE_RANK +
-        2 * t;
-#pragma unroll
-    for (int n = 0; n < PIECES; n++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int64_t col = warp_col + n * PIECE_COLUMNS + 8 * (g / 2) + 2 * j + g % 2;
-            if (col < part.out)
-                *(float2 *)(to + col * TILE_RANK) =
-                    make_float2(db[n][j / 2][j % 2 * 2], db[n][j / 2][j % 2 * 2 + 1]);
-        }
 }
 
 // A block: one slab of columns, one chunk of rows, one rank tile (blockIdx x, y, z).
@@ -128,15 +70,8 @@ static __global__ void __launch_bounds__(LORA_THREADS, BLOCKS_PER_SM)
             dy[n] = next[n];
         fetch(row + PIECE_ROWS);
 #pragma unroll
-        for (int n = 0; n < PIECES; n++) {
-            const uint32_t(*w)[4] = dy[n].word;
-            product_16(du, w[0][0], w[1][0], w[0][1], w[1][1], b[n][0], b[n][1]);
-            product_16(du, w[0][2], w[1][2], w[0][3], w[1][3], b[n][2], b[n][3]);
-#pragma unroll
-            for (int j = 0; j < 2; j++)
-                product_16(db[n][j], turn(w[0][2 * j]), turn(w[0][2 * j + 1]), turn(w[1][2 * j]),
-                           turn(w[1][2 * j + 1]), u_turned[0], u_turned[1]);
-        }
+        for (int n = 0; n < PIECES; n++)
+            run_outputs(du, db[n], dy[n].word, b[n], u_turned);
         float *to = du_rows + ((int64_t)warp * p.chunk_rows + row - row0) * TILE_RANK + 2 * t;
         *(float2 *)to = make_float2(du[0], du[1]);
         *(float2 *)(to + 8 * TILE_RANK) = make_float2(du[2], du[3]);
@@ -150,39 +85,6 @@ static __global__ void __launch_bounds__(LORA_THREADS, BLOCKS_PER_SM)
             sum += du_rows[w * p.chunk_rows * TILE_RANK + i];
         du_to[i] = sum;
     }
-}
-
-// Item: adapter, tile, row, rank; slabs are added.
-static __device__ __forceinline__ void sum_du(const output_params &p, int64_t item, bf16 *du,
-                                              int64_t du_stride)
-{
-    const int64_t r = item % TILE_RANK, t = item / TILE_RANK % p.T;
-    const int which = (int)(item / TILE_RANK / p.T), index = which / p.n_tiles;
-    const int tile = which % p.n_tiles;
-    if (index >= p.n_parts)
-        return;
-    const int end = index + 1 < p.n_parts ? p.part[index + 1].first_slab : p.n_slabs;
-    float sum = 0.0f;
-    for (int s = p.part[index].first_slab; s < end; s++)
-        sum += p.du_parts[(((int64_t)s * p.n_tiles + tile) * p.T + t) * TILE_RANK + r];
-    du[t * du_stride + p.part[index].column + tile * TILE_RANK + r] = __float2bfloat16(sum);
-}
-
-// Item: tile, output, rank; chunks are added.
-static __device__ __forceinline__ void sum_db(const output_params &p, int64_t item)
-{
-    const int64_t r = item % TILE_RANK, column = item / TILE_RANK % p.out_total;
-    const int tile = (int)(item / TILE_RANK / p.out_total);
-    if (tile >= p.n_tiles || tile * TILE_RANK + r >= p.rank)
-        return;
-    float sum = 0.0f;
-    for (int c = 0; c < p.n_chunks; c++)
-        sum += p.db_parts[(((int64_t)c * p.n_tiles + tile) * p.out_total + column) * TILE_RANK + r];
-    int index = 0;
-    while (index + 1 < p.n_parts && column >= p.part[index + 1].first_out)
-        index++;
-    const output_part &part = p.part[index];
-    part.db[(column - part.first_out) * p.rank + tile * TILE_RANK + r] += p.scale * sum;
 }
 
 // The first blocks add up du, the others db.

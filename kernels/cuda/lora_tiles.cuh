@@ -179,6 +179,7 @@ static inline size_t parts_bound(int64_t T, int64_t columns, int64_t slab, int64
 size_t lora_forward_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
+size_t lora_mlp_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 } // namespace qvl
 

@@ -272,21 +272,23 @@ static qvl_status mlp_backward(qvl_decoder *d, decoder_layer *layer, const qvl_l
         return run_linear_backward(d, layer, QVL_GROUP_DOWN, NULL, d->dx, at[H3], err);
     QVL_TRY(d->dev->ops->mlp_backward(
         d->dev,
-        &(qvl_mlp_backward_args){.linear = &layer->linear[QVL_GROUP_DOWN],
+        &(qvl_mlp_backward_args){.down = &layer->linear[QVL_GROUP_DOWN],
+                                 .gate_up_proj = &layer->linear[QVL_GROUP_GATE_UP],
+                                 .dx = last_group == QVL_GROUP_GATE_UP ? NULL : d->delta,
                                  .dgate_up = at[GATE_UP],
                                  .dh = d->dh,
                                  .dy = d->dx,
                                  .h = at[H3],
                                  .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
-                                 .u = u_of(d, layer, QVL_GROUP_DOWN),
+                                 .h_u = u_of(d, layer, QVL_GROUP_DOWN),
+                                 .x = at[H2],
+                                 .x_stride = d->dims.text.D + d->tail[QVL_GROUP_GATE_UP],
+                                 .x_u = u_of(d, layer, QVL_GROUP_GATE_UP),
                                  .gate_up = at[GATE_UP],
                                  .T = d->pack->T,
                                  .F = d->weights->Fp,
                                  .dropout = d->has_dropout ? &d->dropout : NULL},
         err));
-    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_GATE_UP,
-                                last_group == QVL_GROUP_GATE_UP ? NULL : d->delta, at[GATE_UP],
-                                at[H2], err));
     if (last_group == QVL_GROUP_GATE_UP)
         return QVL_OK;
     QVL_TRY(run_norm_backward(d, d->delta, at[X_MID], at[INV2], w->norm2, err));

@@ -15,12 +15,22 @@ const char *qvl_linear_shape_text(char buffer[120], const qvl_linear_shape *shap
     return buffer;
 }
 
-/* Tokens as in a pack: samples of 5 tokens, numbered anyhow. */
+/* Name of a buffer of this case; index -1: none. */
+static const char *name_of(const qvl_linear_case *c, char buffer[32], const char *name, int index)
+{
+    if (index < 0)
+        snprintf(buffer, 32, "%s%s", c->prefix, name);
+    else
+        snprintf(buffer, 32, "%s%s%d", c->prefix, name, index);
+    return buffer;
+}
+
+/* Tokens as in a pack: samples of 5 tokens, numbered anyhow, the same way in all cases. */
 static void fill_dropout(qvl_linear_case *c, qvl_kt *kt, double drop_prob)
 {
     int32_t *sample = qvl_kt_ints(kt, c->T), *token = qvl_kt_ints(kt, c->T);
     for (int64_t t = 0; t < c->T; t++) {
-        sample[t] = t % 5 == 0 ? (int32_t)qvl_kt_below(kt, 100000) : sample[t - 1];
+        sample[t] = (int32_t)(t / 5 * 7919 % 100000);
         token[t] = (int32_t)(t % 5);
     }
     c->ref_dropout = (qvl_dropout){.threshold = qvl_dropout_threshold(drop_prob),
@@ -29,8 +39,9 @@ static void fill_dropout(qvl_linear_case *c, qvl_kt *kt, double drop_prob)
                                    .sample = sample,
                                    .token = token};
     c->dropout = c->ref_dropout;
-    c->dropout.sample = qvl_kt_in_i32(kt, "sample", sample, c->T);
-    c->dropout.token = qvl_kt_in_i32(kt, "token", token, c->T);
+    char name[32];
+    c->dropout.sample = qvl_kt_in_i32(kt, name_of(c, name, "sample", -1), sample, c->T);
+    c->dropout.token = qvl_kt_in_i32(kt, name_of(c, name, "token", -1), token, c->T);
     c->drops = true;
 }
 
@@ -41,24 +52,19 @@ static void fill_adapter(qvl_linear_case *c, qvl_kt *kt, int part, int64_t offse
     const int64_t n_a = c->linear.rank * c->linear.in, n_b = out * c->linear.rank;
     qvl_adapter *adapter = &c->linear.adapters[i];
     qvl_ref_adapter *ref = &c->ref.adapters[i];
-    char name[4][16];
-    for (int k = 0; k < 4; k++)
-        snprintf(name[k], sizeof name[k], "%s%s%d", k < 2 ? "" : "d", k % 2 ? "b" : "a", i);
+    char name[32];
     ref->a = qvl_kt_random(kt, n_a, 1 / sqrt((double)c->linear.in), QVL_KT_F32);
     ref->b = qvl_kt_random(kt, n_b, 0.5 / sqrt((double)c->linear.rank), QVL_KT_F32);
-    adapter->a = qvl_kt_in(kt, name[0], ref->a, n_a, QVL_KT_F32);
-    if (c->tail) {
-        char rounded[24];
-        snprintf(rounded, sizeof rounded, "a_act%d", i);
-        adapter->a_act =
-            qvl_kt_out(kt, rounded, (c->linear.rank + 7) / 8 * 8 * c->linear.in, QVL_KT_ACT);
-    }
-    adapter->b = qvl_kt_in(kt, name[1], ref->b, n_b, QVL_KT_F32);
+    adapter->a = qvl_kt_in(kt, name_of(c, name, "a", i), ref->a, n_a, QVL_KT_F32);
+    if (c->tail)
+        adapter->a_act = qvl_kt_out(kt, name_of(c, name, "a_act", i),
+                                    (c->linear.rank + 7) / 8 * 8 * c->linear.in, QVL_KT_ACT);
+    adapter->b = qvl_kt_in(kt, name_of(c, name, "b", i), ref->b, n_b, QVL_KT_F32);
     if (with_gradients) {
         ref->da = qvl_kt_random(kt, n_a, 1, QVL_KT_F32);
         ref->db = qvl_kt_random(kt, n_b, 1, QVL_KT_F32);
-        adapter->da = qvl_kt_inout(kt, name[2], ref->da, n_a, QVL_KT_F32);
-        adapter->db = qvl_kt_inout(kt, name[3], ref->db, n_b, QVL_KT_F32);
+        adapter->da = qvl_kt_inout(kt, name_of(c, name, "da", i), ref->da, n_a, QVL_KT_F32);
+        adapter->db = qvl_kt_inout(kt, name_of(c, name, "db", i), ref->db, n_b, QVL_KT_F32);
     }
     adapter->out_offset = ref->out_offset = offset;
     adapter->out = ref->out = out;
@@ -110,29 +116,41 @@ static void check_folded(qvl_kt *kt, const qvl_linear_case *c)
     const qvl_linear *lin = &c->linear;
     const int64_t R8 = (lin->rank + 7) / 8 * 8, stride = lin->in + c->tail;
     double *weight = qvl_kt_doubles(kt, lin->out * stride);
+    char name[32];
     for (int64_t o = 0; o < lin->out; o++)
         for (int64_t i = 0; i < lin->in; i++)
             weight[o * stride + i] = c->ref.weight[o * lin->in + i];
     for (int i = 0; i < lin->n_adapters; i++) {
         const qvl_ref_adapter *ref = &c->ref.adapters[i];
-        char name[24];
         double *a = qvl_kt_doubles(kt, R8 * lin->in);
         for (int64_t k = 0; k < lin->rank * lin->in; k++)
             a[k] = qvl_kt_round(kt, ref->a[k], QVL_KT_ACT);
-        snprintf(name, sizeof name, "a_act%d", i);
-        qvl_kt_check(kt, name, a, lin->in, QVL_KT_EXACT);
+        qvl_kt_check(kt, name_of(c, name, "a_act", i), a, lin->in, QVL_KT_EXACT);
         for (int64_t o = 0; o < ref->out; o++)
             for (int64_t r = 0; r < lin->rank; r++)
                 weight[(ref->out_offset + o) * stride + lin->in + i * R8 + r] =
                     qvl_kt_round(kt, (double)lin->scale * ref->b[o * lin->rank + r], QVL_KT_ACT);
     }
-    qvl_kt_check_columns(kt, "weight", weight, stride, 0, lin->in + lin->n_adapters * R8,
-                         QVL_KT_EXACT);
+    qvl_kt_check_columns(kt, name_of(c, name, "weight", -1), weight, stride, 0,
+                         lin->in + lin->n_adapters * R8, QVL_KT_EXACT);
+}
+
+void qvl_linear_case_check_adapters(qvl_kt *kt, const qvl_linear_case *c)
+{
+    char name[32];
+    for (int i = 0; i < c->ref.n_adapters; i++) {
+        const qvl_ref_adapter *ref = &c->ref.adapters[i];
+        qvl_kt_check(kt, name_of(c, name, "da", i), ref->da, c->ref.rank * c->ref.in,
+                     QVL_KT_PRODUCT);
+        qvl_kt_check(kt, name_of(c, name, "db", i), ref->db, ref->out * c->ref.rank,
+                     QVL_KT_PRODUCT);
+    }
 }
 
 void qvl_linear_case_check(qvl_kt *kt, const qvl_linear_case *c, const double *u)
 {
     const int64_t in = c->linear.in, stride = in + c->tail, rank = c->linear.rank;
+    char name[32];
     if (!c->tail || c->T == 0)
         return;
     double *x = qvl_kt_doubles(kt, c->T * stride);
@@ -140,9 +158,10 @@ void qvl_linear_case_check(qvl_kt *kt, const qvl_linear_case *c, const double *u
     for (int64_t t = 0; t < c->T; t++)
         for (int64_t i = 0; i < stride; i++)
             x[t * stride + i] = i < in ? c->x[t * in + i] : u ? tail[t * c->tail + i - in] : 0;
-    qvl_kt_check_columns(kt, "x", x, stride, 0, in, QVL_KT_EXACT);
+    name_of(c, name, "x", -1);
+    qvl_kt_check_columns(kt, name, x, stride, 0, in, QVL_KT_EXACT);
     for (int64_t i = 0; u && i < c->linear.n_adapters; i++)
-        qvl_kt_check_columns(kt, "x", x, stride, in + i * ((rank + 7) / 8 * 8), rank,
+        qvl_kt_check_columns(kt, name, x, stride, in + i * ((rank + 7) / 8 * 8), rank,
                              QVL_KT_PRODUCT);
     check_folded(kt, c);
 }
@@ -151,14 +170,15 @@ void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_sha
                           bool with_gradients)
 {
     const int64_t n = shape->T * qvl_kt_width(kt, shape->in);
-    qvl_linear_case_fill_x(out, kt, shape, qvl_kt_random(kt, n, 1, QVL_KT_ACT), with_gradients);
+    qvl_linear_case_fill_x(out, kt, shape, "", qvl_kt_random(kt, n, 1, QVL_KT_ACT), with_gradients);
 }
 
 void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
-                            const double *x, bool with_gradients)
+                            const char *prefix, const double *x, bool with_gradients)
 {
     int64_t parts[QVL_MAX_FUSED], offset = 0;
-    *out = (qvl_linear_case){.T = shape->T};
+    char name[32];
+    *out = (qvl_linear_case){.T = shape->T, .prefix = prefix};
     qvl_linear *linear = &out->linear;
     linear->in = qvl_kt_width(kt, shape->in);
     for (int p = 0; p < QVL_MAX_FUSED; p++)
@@ -175,11 +195,12 @@ void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_s
         (qvl_ref_linear){.in = linear->in, .out = linear->out, .rank = linear->rank, .scale = 2};
     out->ref.weight =
         qvl_kt_random(kt, linear->out * linear->in, 1 / sqrt((double)linear->in), QVL_KT_ACT);
-    linear->weight =
-        add_rows(kt, "weight", out->ref.weight, NULL, linear->out, linear->in, out->tail);
+    linear->weight = add_rows(kt, name_of(out, name, "weight", -1), out->ref.weight, NULL,
+                              linear->out, linear->in, out->tail);
     if (shape->has_bias) {
         out->ref.bias = qvl_kt_random(kt, linear->out, 1, QVL_KT_ACT);
-        linear->bias = qvl_kt_in(kt, "bias", out->ref.bias, linear->out, QVL_KT_ACT);
+        linear->bias =
+            qvl_kt_in(kt, name_of(out, name, "bias", -1), out->ref.bias, linear->out, QVL_KT_ACT);
     }
     out->x = x;
     if (shape->drop_prob > 0)
@@ -190,7 +211,8 @@ void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_s
     out->ref.n_adapters = linear->n_adapters;
     out->u_width = linear->n_adapters * linear->rank;
     const double *u = with_gradients && out->tail ? tail_of_x(out, kt) : NULL;
-    out->x_device = add_rows(kt, "x", out->x, u, shape->T, linear->in, out->tail);
+    out->x_device =
+        add_rows(kt, name_of(out, name, "x", -1), out->x, u, shape->T, linear->in, out->tail);
     const bool has_adapters = linear->n_adapters > 0;
     qvl_kt_workspace(kt, &(qvl_workspace_limits){.tokens = shape->T,
                                                  .in_max = has_adapters ? linear->in : 0,

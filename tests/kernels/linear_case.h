@@ -24,6 +24,7 @@ typedef struct qvl_linear_case {
     qvl_dropout dropout; /* device pointers */
     qvl_dropout ref_dropout;
     bool drops;
+    const char *prefix;
     int64_t T, u_width;
     int64_t tail;    /* columns behind the rows of x and of the weight, see ops.h; 0: none */
     const double *x; /* [T, in] */
@@ -40,15 +41,19 @@ const char *qvl_linear_shape_text(char buffer[120], const qvl_linear_shape *shap
 void qvl_linear_case_fill(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
                           bool with_gradients);
 
-/* The same on this x [T, in], in as the device wants it. */
+/* The same on this x [T, in], in as the device wants it; prefix: of the buffers' names, where a
+ * case has two linears. */
 void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_shape *shape,
-                            const double *x, bool with_gradients);
+                            const char *prefix, const double *x, bool with_gradients);
 
 /* x of the down projection: swiglu(gate_up [T, 2F]), rounded as the device keeps it [T, F]. */
 double *qvl_linear_case_swiglu(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F);
 
 /* Distance of x's rows, for the arguments. */
 int64_t qvl_linear_case_stride(const qvl_linear_case *c);
+
+/* Checks da0 db0 .. against the reference's. */
+void qvl_linear_case_check_adapters(qvl_kt *kt, const qvl_linear_case *c);
 
 /* Where there are tails: checks that the operation left x, the weight and A as they were, or as
  * fold makes them, and u, if it is not NULL, against the tail of x. */

@@ -13,18 +13,6 @@ static qvl_status call_linear_backward(qvl_device *dev, const void *args, qvl_er
     return rc == QVL_OK ? dev->ops->linear_backward(dev, a, err) : rc;
 }
 
-static void check_adapters(qvl_kt *kt, const qvl_linear_case *c)
-{
-    for (int i = 0; i < c->ref.n_adapters; i++) {
-        char da[16], db[16];
-        const int64_t n_a = c->ref.rank * c->ref.in, n_b = c->ref.adapters[i].out * c->ref.rank;
-        snprintf(da, sizeof da, "da%d", i);
-        snprintf(db, sizeof db, "db%d", i);
-        qvl_kt_check(kt, da, c->ref.adapters[i].da, n_a, QVL_KT_PRODUCT);
-        qvl_kt_check(kt, db, c->ref.adapters[i].db, n_b, QVL_KT_PRODUCT);
-    }
-}
-
 static void backward_case(qvl_kt *kt, const qvl_linear_shape *shape, bool wants_dx)
 {
     char text[120];
@@ -51,7 +39,7 @@ static void backward_case(qvl_kt *kt, const qvl_linear_shape *shape, bool wants_
     qvl_kt_run(kt, call_linear_backward, &args);
     if (wants_dx)
         qvl_kt_check(kt, "dx", dx, in, QVL_KT_PRODUCT);
-    check_adapters(kt, &c);
+    qvl_linear_case_check_adapters(kt, &c);
     qvl_linear_case_check(kt, &c, NULL);
     qvl_kt_end(kt);
 }

@@ -53,7 +53,7 @@ static void mlp_case(qvl_kt *kt, int64_t T, int64_t in, int64_t out, int64_t ran
                                     .adapted = rank > 0,
                                     .rank = rank,
                                     .drop_prob = drop_prob};
-    qvl_linear_case_fill_x(&c, kt, &shape, qvl_linear_case_swiglu(kt, gate_up, T, F), false);
+    qvl_linear_case_fill_x(&c, kt, &shape, "", qvl_linear_case_swiglu(kt, gate_up, T, F), false);
     const int64_t width = c.linear.out;
     double *y = qvl_kt_doubles(kt, T * width), *u = qvl_kt_doubles(kt, T * c.u_width);
     qvl_ref_linear_forward(y, u, c.x, &c.ref, T, c.drops ? &c.ref_dropout : NULL);
