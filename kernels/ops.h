@@ -222,10 +222,12 @@ typedef struct qvl_attention_args {
     bool is_causal;
 } qvl_attention_args;
 
-/* dqkv (set) from dout. */
+/* dqkv (set) from dout. With a table, those of q and k are turned back, as rotate with inverse
+ * would: the gradients of what was there before it was turned. */
 typedef struct qvl_attention_backward_args {
     void *dqkv;                 /* act [T, (H+2KV)*Dh] */
     const void *dout;           /* act [T, H*Dh] */
+    const float *cosine, *sine; /* [T, Dh/2] each, or NULL */
     qvl_attention_args forward; /* with out and lse as forward left them */
 } qvl_attention_backward_args;
 

@@ -267,6 +267,17 @@ qvl_status qvl_cpu_attention_backward(qvl_device *dev, const qvl_attention_backw
             backward_kv_head(args, b, kv,
                              scratch + 2 * omp_get_thread_num() * QVL_CPU_QUERY_BLOCK * longest,
                              longest);
+    if (args->cosine)
+        QVL_TRY(qvl_cpu_rotate(dev,
+                               &(qvl_rotate_args){.x = args->dqkv,
+                                                  .cosine = args->cosine,
+                                                  .sine = args->sine,
+                                                  .T = a->T,
+                                                  .stride = (a->H + 2 * a->KV) * a->Dh,
+                                                  .n_heads = a->H + a->KV,
+                                                  .Dh = a->Dh,
+                                                  .inverse = true},
+                               err));
 out:
     return rc;
 }

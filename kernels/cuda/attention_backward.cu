@@ -27,12 +27,12 @@ template <int DH>
 static __global__ void attention_delta_kernel(const __grid_constant__ attention_params p,
                                               const bf16 *dout, float *delta)
 {
-    const int64_t item = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const int item = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), H = (int)p.H;
     const int lane = threadIdx.x % 32;
     follow();
-    if (item >= p.T * p.H)
+    if (item >= (int)p.T * H)
         return;
-    const int64_t t = item / p.H, head = item % p.H;
+    const int64_t t = item / H, head = item % H;
     const bf16 *out = (const bf16 *)p.out + t * p.out_stride + head * DH;
     dout += t * p.dout_stride + head * DH;
     float sum = 0.0f;
@@ -52,6 +52,29 @@ static __device__ __forceinline__ void load_statistics(float *to, const float *f
 {
     for (int i = threadIdx.x; i < ROWS; i += THREADS)
         copy4_async(to + i, from + (i < n_valid ? i : 0), i < n_valid);
+}
+
+// Rows of C fragments of one head turned back; rows 0 .. of the sequence in the table.
+template <int DH>
+static __device__ __forceinline__ void turn_back(float c[DH / 8][4], const float *cosine,
+                                                 const float *sine, int row, int n_rows)
+{
+    const int t2 = threadIdx.x % 4 * 2, half_tiles = DH / 16;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        if (row + half * 8 < n_rows)
+#pragma unroll
+            for (int n = 0; n < half_tiles; n++) {
+                const int64_t at = (int64_t)(row + half * 8) * (DH / 2) + n * 8 + t2;
+                const float2 c2 = *(const float2 *)(cosine + at), s2 = *(const float2 *)(sine + at);
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    float *low = &c[n][half * 2 + e], *high = &c[n + half_tiles][half * 2 + e];
+                    const float l = *low, h = *high, cos = e ? c2.y : c2.x, sin = e ? s2.y : s2.x;
+                    *low = l * cos + h * sin;
+                    *high = h * cos - l * sin;
+                }
+            }
 }
 
 // Rows of C fragments (16 x DH a warp) to bf16 rows in global memory.
@@ -183,31 +206,60 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
         return;
     }
     bf16 *to = dqkv + first * p.stride;
+    if (p.cosine)
+        turn_back<DH>(dk, p.cosine + first * (DH / 2), p.sine + first * (DH / 2), key, len);
     store_gradient<DH>(to + (p.H + kv) * DH, p.stride, dk, key, len, p.scale);
     store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
 }
 
-// dk, dv of the splits added up, in order. A thread has four columns.
-static __global__ void attention_sum_parts_kernel(const __grid_constant__ attention_params p,
-                                                  const float *parts, int splits, int DH,
-                                                  bf16 *dqkv)
+static __device__ __forceinline__ float4 sum_splits(const float *from, int64_t stride, int splits)
 {
-    const int64_t width = 2 * p.KV * DH, item = (int64_t)blockIdx.x * 256 + threadIdx.x;
-    const int64_t t = item / (width / 4), col = item % (width / 4) * 4;
-    follow();
-    if (t >= p.T)
-        return;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (int s = 0; s < splits; s++) {
-        const float4 x = *(const float4 *)(parts + ((int64_t)s * p.T + t) * width + col);
+        const float4 x = __ldcs((const float4 *)(from + s * stride));
         sum.x += x.x;
         sum.y += x.y;
         sum.z += x.z;
         sum.w += x.w;
     }
-    const float scale = col < p.KV * DH ? p.scale : 1.0f;
-    *(uint2 *)(dqkv + t * p.stride + p.H * DH + col) = make_uint2(
-        pack_bf16(sum.x * scale, sum.y * scale), pack_bf16(sum.z * scale, sum.w * scale));
+    return sum;
+}
+
+static __device__ __forceinline__ void store4(bf16 *to, const float x[4], float scale)
+{
+    *(uint2 *)to =
+        make_uint2(pack_bf16(x[0] * scale, x[1] * scale), pack_bf16(x[2] * scale, x[3] * scale));
+}
+
+// dk, dv of the splits added up, in order. A thread has four columns of either half of a head.
+template <int DH>
+static __global__ void attention_sum_parts_kernel(const __grid_constant__ attention_params p,
+                                                  const float *parts, int splits, bf16 *dqkv)
+{
+    const int KV = (int)p.KV, item = (int)(blockIdx.x * 256 + threadIdx.x);
+    const int col = item % (DH / 8) * 4, head = item / (DH / 8) % (2 * KV);
+    const int64_t t = item / (DH / 8) / (2 * KV), width = 2 * KV * DH;
+    follow();
+    if (t >= p.T)
+        return;
+    const float *from = parts + t * width + head * DH + col;
+    const float4 l = sum_splits(from, p.T * width, splits);
+    const float4 h = sum_splits(from + DH / 2, p.T * width, splits);
+    float low[4] = {l.x, l.y, l.z, l.w}, high[4] = {h.x, h.y, h.z, h.w};
+    if (p.cosine && head < KV) {
+        const float4 c = *(const float4 *)(p.cosine + t * (DH / 2) + col);
+        const float4 s = *(const float4 *)(p.sine + t * (DH / 2) + col);
+        const float cosine[4] = {c.x, c.y, c.z, c.w}, sine[4] = {s.x, s.y, s.z, s.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float x = low[i], y = high[i];
+            low[i] = x * cosine[i] + y * sine[i];
+            high[i] = y * cosine[i] - x * sine[i];
+        }
+    }
+    bf16 *to = dqkv + t * p.stride + (p.H + head) * DH + col;
+    store4(to, low, head < KV ? p.scale : 1.0f);
+    store4(to + DH / 2, high, head < KV ? p.scale : 1.0f);
 }
 
 // ---- dq: rows of the fragments are queries, columns are keys ------------------------------------
@@ -289,6 +341,8 @@ static __device__ __forceinline__ void query_side(const attention_params &p, til
             multiply_columns<DH, PART / 16>(dq, a, k_tile, part);
         }
     }
+    if (p.cosine)
+        turn_back<DH>(dq, p.cosine + first * (DH / 2), p.sine + first * (DH / 2), query, len);
     store_gradient<DH>(dqkv + first * p.stride + head * DH, p.stride, dq, query, len, p.scale);
 }
 
@@ -326,7 +380,7 @@ static cudaError_t launch_backward(const attention_params &p, const void *dout, 
                                    float *delta, float *parts, int splits, cudaStream_t stream)
 {
     const size_t bytes = backward_shared_bytes<DH>();
-    const int64_t items = p.T * p.H, sums = p.T * 2 * p.KV * DH / 4;
+    const int64_t items = p.T * p.H, sums = p.T * 2 * p.KV * DH / 8;
     const int64_t blocks = p.n_tiles * (p.KV * splits + p.H);
     static bool is_set = false;
     if (!is_set) {
@@ -343,8 +397,8 @@ static cudaError_t launch_backward(const attention_params &p, const void *dout, 
         code = launch(attention_backward_kernel<DH, CAUSAL>, dim3((unsigned)blocks), THREADS, bytes,
                       stream, p, (const bf16 *)dout, delta, (bf16 *)dqkv, parts, splits);
     if (code == cudaSuccess && splits > 1)
-        code = launch(attention_sum_parts_kernel, dim3((unsigned)((sums + 255) / 256)), 256, 0,
-                      stream, p, parts, splits, DH, (bf16 *)dqkv);
+        code = launch(attention_sum_parts_kernel<DH>, dim3((unsigned)((sums + 255) / 256)), 256, 0,
+                      stream, p, parts, splits, (bf16 *)dqkv);
     return code;
 }
 

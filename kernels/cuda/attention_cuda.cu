@@ -80,9 +80,9 @@ static qvl_status check_shape(const qvl_attention_args *a, int64_t *longest, qvl
     if (a->B && a->cu_seqlens_host[a->B] != a->T)
         return qvl_fail(err, QVL_EINTERNAL, "attention: cu_seqlens ends at %d, T is %lld",
                         a->cu_seqlens_host[a->B], (long long)a->T);
-    if (a->B > 65535 || a->H > 65535)
-        return qvl_fail(err, QVL_EINTERNAL, "attention: %lld sequences, %lld heads",
-                        (long long)a->B, (long long)a->H);
+    if (a->B > 65535 || a->H > 65535 || a->T * (a->H + 2 * a->KV) * a->Dh / 8 > INT32_MAX)
+        return qvl_fail(err, QVL_EINTERNAL, "attention: %lld sequences, %lld heads, %lld tokens",
+                        (long long)a->B, (long long)a->H, (long long)a->T);
     return QVL_OK;
 }
 
@@ -110,6 +110,22 @@ qvl_status qvl_cuda_attention(qvl_device *dev, const qvl_attention_args *args, q
     return name_fault(code, args->Dh, "attention", err);
 }
 
+// float32: in a pass of its own.
+static qvl_status turn_back(qvl_device *dev, const qvl_attention_backward_args *args, qvl_err *err)
+{
+    const qvl_attention_args *a = &args->forward;
+    qvl_rotate_args rotate = {};
+    rotate.x = args->dqkv;
+    rotate.cosine = args->cosine;
+    rotate.sine = args->sine;
+    rotate.T = a->T;
+    rotate.stride = (a->H + 2 * a->KV) * a->Dh;
+    rotate.n_heads = a->H + a->KV;
+    rotate.Dh = a->Dh;
+    rotate.inverse = true;
+    return qvl_cuda_rotate(dev, &rotate, err);
+}
+
 qvl_status qvl_cuda_attention_backward(qvl_device *dev, const qvl_attention_backward_args *args,
                                        qvl_err *err)
 {
@@ -121,7 +137,7 @@ qvl_status qvl_cuda_attention_backward(qvl_device *dev, const qvl_attention_back
     qvl_status rc = check_shape(a, &longest, err);
     if (rc != QVL_OK || longest == 0)
         return rc;
-    const attention_params p = params_of(a, longest);
+    attention_params p = params_of(a, longest);
     const int64_t splits = splits_for(p.n_tiles, a->KV, a->H / a->KV, state_of(dev)->n_sms);
     rc = scratch(dev, &delta, &used, (size_t)(a->T * a->H) * sizeof(float), err);
     if (rc == QVL_OK && dev->dtype == QVL_BF16 && splits > 1)
@@ -129,11 +145,14 @@ qvl_status qvl_cuda_attention_backward(qvl_device *dev, const qvl_attention_back
                      (size_t)(splits * a->T * 2 * a->KV * a->Dh) * sizeof(float), err);
     if (rc != QVL_OK)
         return rc;
+    p.cosine = args->cosine;
+    p.sine = args->sine;
     code = dev->dtype == QVL_BF16
                ? launch_attention_backward_bf16(p, (int)a->Dh, a->is_causal, args->dout, args->dqkv,
                                                 (float *)delta, (float *)parts, (int)splits,
                                                 compute_of(dev))
                : launch_attention_backward_f32(p, (int)a->Dh, a->is_causal, args->dout, args->dqkv,
                                                (float *)delta, longest, compute_of(dev));
-    return name_fault(code, a->Dh, "attention backward", err);
+    rc = name_fault(code, a->Dh, "attention backward", err);
+    return rc == QVL_OK && args->cosine && dev->dtype == QVL_F32 ? turn_back(dev, args, err) : rc;
 }

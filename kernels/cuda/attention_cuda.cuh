@@ -28,6 +28,7 @@ struct attention_params {
     int64_t out_stride;  // of a row of out
     int64_t dout_stride; // of a row of dout
     float scale;
+    const float *cosine, *sine;        // [T, Dh / 2]: dq and dk are turned back; NULL: they are not
     int n_listed;                      // n_tiles, or 0: too many for the list
     tile_place list[ATTENTION_LISTED]; // keys that most queries see come first
 };

@@ -22,7 +22,7 @@ typedef __nv_bfloat16 bf16;
 
 struct gemm_cache;
 
-enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 4096 };
+enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 1 << 16 };
 static const size_t STAGING_BYTES = (size_t)8 << 20;
 static const size_t GEMM_WORKSPACE_BYTES = (size_t)32 << 20;
 
@@ -221,22 +221,12 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
     return sum;
 }
 
-// Adapters of a bf16 linear: lora_forward.cu, lora_outputs.cu, lora_inputs.cu, lora_swiglu.cu.
+// Adapters of a bf16 linear, forward: lora_forward.cu; backward: lora_sums.cuh.
+// Whether down's adapters and SwiGLU share a pass: for one pass' worth of ranks.
+bool lora_can_fuse_swiglu(const qvl_linear *linear);
 // gate_up: NULL, or what x is made of here, silu(gate) up (lora_can_fuse_swiglu).
 qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,
                         qvl_err *err);
-qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
-                                 size_t *used, qvl_err *err);
-qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
-                                const bf16 *du, size_t used, qvl_err *err);
-// Whether down's adapters and SwiGLU share a pass: for one pass' worth of ranks.
-bool lora_can_fuse_swiglu(const qvl_linear *linear);
-qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
-                                size_t used, qvl_err *err);
-// Whether gate's and up's, the side of the outputs, share it as well: their du is then made here.
-bool lora_can_fuse_mlp(const qvl_mlp_backward_args *args);
-qvl_status lora_backward_mlp(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
-                             bf16 **du_gate_up, size_t *used, qvl_err *err);
 size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 } // namespace qvl

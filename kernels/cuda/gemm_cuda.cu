@@ -177,13 +177,11 @@ static __global__ void checksum_kernel(unsigned long long *sum, const bf16 *c, i
         atomicAdd(sum, own);
 }
 
-// Milliseconds of the fastest of some runs, and the checksum of what was computed.
-static cudaError_t time_one(float *ms, unsigned long long *sum, cuda_state *state,
-                            const gemm_shape &s, layouts *of, const operands &o,
-                            const cublasLtMatmulAlgo_t *algo)
+// Milliseconds of the fastest of some runs; the first one may have to load its code.
+static cudaError_t time_one(float *ms, cuda_state *state, const gemm_shape &s, layouts *of,
+                            const operands &o, const cublasLtMatmulAlgo_t *algo)
 {
     cudaStream_t stream = state->streams[QVL_LANE_COMPUTE];
-    unsigned long long *device_sum = (unsigned long long *)state->partial_sums;
     cudaError_t rc = cudaSuccess;
     *ms = 1e30f;
     for (int run = 0; run < TIMED_RUNS && rc == cudaSuccess; run++) {
@@ -199,11 +197,19 @@ static cudaError_t time_one(float *ms, unsigned long long *sum, cuda_state *stat
             rc = cudaEventElapsedTime(&took, state->timing[0], state->timing[1]);
         *ms = took < *ms ? took : *ms;
     }
-    if (rc == cudaSuccess)
-        rc = cudaMemsetAsync(device_sum, 0, sizeof *device_sum, stream);
+    return rc;
+}
+
+// The checksum of C.
+static cudaError_t checksum(unsigned long long *sum, cuda_state *state, const gemm_shape &s,
+                            const void *c)
+{
+    cudaStream_t stream = state->streams[QVL_LANE_COMPUTE];
+    unsigned long long *device_sum = (unsigned long long *)state->partial_sums;
+    cudaError_t rc = cudaMemsetAsync(device_sum, 0, sizeof *device_sum, stream);
     if (rc != cudaSuccess)
         return rc;
-    checksum_kernel<<<256, 256, 0, stream>>>(device_sum, (const bf16 *)o.c, s.m, s.n, s.ldc);
+    checksum_kernel<<<256, 256, 0, stream>>>(device_sum, (const bf16 *)c, s.m, s.n, s.ldc);
     rc = cudaMemcpyAsync(sum, device_sum, sizeof *sum, cudaMemcpyDeviceToHost, stream);
     return rc == cudaSuccess ? cudaStreamSynchronize(stream) : rc;
 }
@@ -215,11 +221,12 @@ static int fastest(cuda_state *state, const gemm_shape &s, layouts *of, const op
     unsigned long long first_sum = 0, sum = 0;
     float best_ms = 0.0f, ms = 0.0f;
     int best = 0;
-    if (time_one(&best_ms, &first_sum, state, s, of, o, &from.result[0].algo) != cudaSuccess)
+    if (time_one(&best_ms, state, s, of, o, &from.result[0].algo) != cudaSuccess ||
+        checksum(&first_sum, state, s, o.c) != cudaSuccess)
         return 0;
     for (int i = 1; i < from.n; i++)
-        if (time_one(&ms, &sum, state, s, of, o, &from.result[i].algo) == cudaSuccess &&
-            sum == first_sum && ms < best_ms) {
+        if (time_one(&ms, state, s, of, o, &from.result[i].algo) == cudaSuccess && ms < best_ms &&
+            checksum(&sum, state, s, o.c) == cudaSuccess && sum == first_sum) {
             best = i;
             best_ms = ms;
         }

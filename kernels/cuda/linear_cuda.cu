@@ -1,6 +1,6 @@
 // The frozen linear with its adapters. bf16: adapters ride in tails (lora_forward.cu and its
 // neighbours). float32, for exactness: separate products, as on the CPU.
-#include "kernels/cuda/lora_tiles.cuh"
+#include "kernels/cuda/lora_sums.cuh"
 
 namespace qvl
 {
@@ -163,21 +163,29 @@ struct fold_batch {
     fold_adapter adapter[FOLD_ADAPTERS];
 };
 
-// blockIdx.y is the adapter; threads walk over A, then over the tail's columns of all rows of W.
+// blockIdx.y is the adapter; threads walk over A, then over the tail's columns of all rows of W,
+// eight neighbours at a time. in is a multiple of 8.
 static __global__ void fold_kernel(fold_batch batch)
 {
     const fold_adapter f = batch.adapter[blockIdx.y];
-    const int64_t R8 = (f.rank + 7) / 8 * 8, n_a = R8 * f.in, n = n_a + f.out_total * R8;
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
-         i += (int64_t)gridDim.x * blockDim.x) {
+    const int tiles = (int)(f.rank + 7) / 8, per_row = (int)f.in / 8;
+    const int n_a = tiles * 8 * per_row, n = n_a + (int)f.out_total * tiles;
+    for (int i = (int)(blockIdx.x * blockDim.x + threadIdx.x); i < n;
+         i += (int)(gridDim.x * blockDim.x)) {
+        float v[8] = {};
         if (i < n_a) {
-            f.a_act[i] = __float2bfloat16(i / f.in < f.rank ? f.a[i] : 0.0f);
+            if (i / per_row < f.rank)
+                pack8<float>::load(v, f.a + (int64_t)i * 8);
+            pack8<bf16>::store(f.a_act + (int64_t)i * 8, v);
             continue;
         }
-        const int64_t row = (i - n_a) / R8, r = (i - n_a) % R8, o = row - f.out_offset;
-        const bool is_mine = o >= 0 && o < f.out && r < f.rank;
-        f.tail[row * f.weight_stride + r] =
-            __float2bfloat16(is_mine ? f.b[o * f.rank + r] * f.scale : 0.0f);
+        const int row = (i - n_a) / tiles, r0 = (i - n_a) % tiles * 8;
+        const int64_t o = row - f.out_offset;
+        if (o >= 0 && o < f.out)
+#pragma unroll
+            for (int k = 0; k < 8; k++)
+                v[k] = r0 + k < f.rank ? f.b[o * f.rank + r0 + k] * f.scale : 0.0f;
+        pack8<bf16>::store(f.tail + row * f.weight_stride + r0, v);
     }
 }
 
@@ -299,12 +307,12 @@ static qvl_status product_back(qvl_device *dev, const qvl_linear *lin, void *dx,
 // dx = dy W, then what the adapters read of dy. On a second stream beside the product's last wave
 // the small kernels cost more than they save (docs/BENCHMARKS.md).
 static qvl_status product_and_outputs(qvl_device *dev, const qvl_linear_backward_args *args,
-                                      bf16 **du, size_t *used, qvl_err *err)
+                                      output_params *out, size_t *used, qvl_err *err)
 {
     qvl_status rc = QVL_OK;
     if (args->dx)
         QVL_TRY(product_back(dev, args->linear, args->dx, args->dy, args->T, err));
-    rc = lora_backward_outputs(dev, args, du, used, err);
+    rc = lora_backward_outputs(dev, args, out, used, err);
 out:
     return rc;
 }
@@ -314,15 +322,15 @@ qvl_status qvl_cuda_linear_backward(qvl_device *dev, const qvl_linear_backward_a
 {
     const qvl_linear *lin = args->linear;
     const bool has_tail = lin->n_adapters > 0 && dev->tail_align > 0;
+    output_params outputs;
     size_t used = 0;
-    bf16 *du = NULL;
     qvl_status rc = QVL_OK;
     if (args->T == 0)
         return QVL_OK;
     if (has_tail) {
         QVL_TRY(check_tails(lin, args->x_stride, err));
-        QVL_TRY(product_and_outputs(dev, args, &du, &used, err));
-        return lora_backward_inputs(dev, args, du, used, err);
+        QVL_TRY(product_and_outputs(dev, args, &outputs, &used, err));
+        return lora_backward_inputs(dev, args, outputs.du, &outputs, used, err);
     }
     if (args->dx)
         QVL_TRY(product_back(dev, lin, args->dx, args->dy, args->T, err));
@@ -366,16 +374,17 @@ static qvl_status mlp_backward_fused(qvl_device *dev, const qvl_mlp_backward_arg
                                      qvl_err *err)
 {
     const qvl_linear_backward_args down = down_of(args), gate_up = gate_up_of(args);
+    output_params outputs;
     size_t used = 0;
-    bf16 *du = NULL, *du_gate_up = NULL;
+    bf16 *du = NULL;
     qvl_status rc = QVL_OK;
     QVL_TRY(check_tails(args->down, args->h_stride, err));
     QVL_TRY(check_tails(args->gate_up_proj, args->x_stride, err));
-    QVL_TRY(product_and_outputs(dev, &down, &du, &used, err));
-    QVL_TRY(lora_backward_mlp(dev, args, du, &du_gate_up, &used, err));
+    QVL_TRY(product_and_outputs(dev, &down, &outputs, &used, err));
+    QVL_TRY(lora_backward_mlp(dev, args, &outputs, &du, &used, err));
     if (args->dx)
         QVL_TRY(product_back(dev, args->gate_up_proj, args->dx, args->dgate_up, args->T, err));
-    rc = lora_backward_inputs(dev, &gate_up, du_gate_up, used, err);
+    rc = lora_backward_inputs(dev, &gate_up, du, NULL, used, err);
 out:
     return rc;
 }
@@ -385,13 +394,13 @@ static qvl_status through_swiglu(qvl_device *dev, const qvl_mlp_backward_args *a
 {
     const qvl_linear_backward_args down = down_of(args);
     qvl_swiglu_backward_args swiglu = {};
+    output_params outputs;
     size_t used = 0;
-    bf16 *du = NULL;
     qvl_status rc = QVL_OK;
     if (args->down->n_adapters > 0 && dev->tail_align > 0 && lora_can_fuse_swiglu(args->down)) {
         QVL_TRY(check_tails(args->down, args->h_stride, err));
-        QVL_TRY(product_and_outputs(dev, &down, &du, &used, err));
-        return lora_backward_swiglu(dev, args, du, used, err);
+        QVL_TRY(product_and_outputs(dev, &down, &outputs, &used, err));
+        return lora_backward_swiglu(dev, args, &outputs, used, err);
     }
     swiglu.dgate_up = args->dgate_up;
     swiglu.dh = args->dh;

@@ -35,29 +35,19 @@ struct u_params {
     mask_key key;
 };
 
-// True in all threads of the last of n blocks to come here; what the others wrote is then to be
-// read.
-static __device__ __forceinline__ bool is_last_block(unsigned *counter, unsigned n)
-{
-    __shared__ bool is_last;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        is_last = atomicAdd(counter, 1u) == n - 1;
-        if (is_last)
-            *counter = 0; // for the next launch
-    }
-    __syncthreads();
-    return is_last;
-}
-
 // This lane's columns of rows row, row + 8 of silu(gate) up, which are also stored.
 static __device__ __forceinline__ void make_piece(piece *x, const u_params &p, int64_t row,
                                                   int64_t col)
 {
     piece gate, up;
-    load_piece(&gate, p.gate_up, 2 * p.in, row, p.T, col, p.in);
-    load_piece(&up, p.gate_up + p.in, 2 * p.in, row, p.T, col, p.in);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int64_t r = row + 8 * half;
+        const bool is_there = r < p.T && col < p.in;
+        const bf16 *from = p.gate_up + r * 2 * p.in + col;
+        load_words_once(gate.word[half], from, is_there);
+        load_words_once(up.word[half], from + p.in, is_there);
+    }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         uint32_t *word = x->word[half];
@@ -78,6 +68,7 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
 {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int64_t step = (int64_t)p.n_shares * U_COLUMNS;
+    const int64_t first = (int64_t)blockIdx.y * U_COLUMNS + warp * PIECE_COLUMNS;
     uint32_t sample[2] = {}, token[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; half++)
@@ -85,9 +76,9 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
             sample[half] = (uint32_t)p.key.sample[row + 8 * half];
             token[half] = (uint32_t)p.key.token[row + 8 * half];
         }
+        // from the last columns on: of gate and up those that were written last are in the L2 cache
 #pragma unroll 2
-    for (int64_t k0 = (int64_t)blockIdx.y * U_COLUMNS + warp * PIECE_COLUMNS; k0 < p.in;
-         k0 += step) {
+    for (int64_t k0 = first + (p.in - 1) / step * step; k0 >= first; k0 -= step) {
         const int64_t col = k0 + 8 * t;
         piece x;
         uint32_t drop[2][4];
@@ -248,14 +239,15 @@ size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *lim
     const size_t forward = lora_forward_scratch(dev, limits);
     if (!limits->backward)
         return forward;
-    // du stays, the parts of outputs are done with before those of inputs are written
+    // du and the parts of dB stay; the parts of du are done with before those of the inputs
     const int64_t R8 = divide_up(limits->rank, TILE_RANK) * TILE_RANK;
     const size_t du = (size_t)(limits->tokens * QVL_MAX_FUSED * R8) * sizeof(bf16) + 2 * 256;
-    const size_t outputs = lora_outputs_scratch(dev, limits);
-    const size_t inputs = lora_inputs_scratch(dev, limits);
-    const size_t mlp = lora_mlp_scratch(dev, limits);
-    const size_t most = outputs > inputs ? outputs : inputs;
-    const size_t backward = du + (most > mlp ? most : mlp);
+    const size_t parts[] = {lora_du_scratch(dev, limits), lora_inputs_scratch(dev, limits),
+                            lora_mlp_scratch(dev, limits)};
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        most = parts[i] > most ? parts[i] : most;
+    const size_t backward = du + lora_db_scratch(dev, limits) + most;
     return forward > backward ? forward : backward;
 }
 

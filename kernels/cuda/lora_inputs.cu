@@ -1,6 +1,6 @@
 // Adapters of a bf16 linear, backward, the side of the inputs: one pass over x and dx
 // (lora_inputs.cuh).
-#include "kernels/cuda/lora_inputs.cuh"
+#include "kernels/cuda/lora_sums.cuh"
 
 namespace qvl
 {
@@ -8,7 +8,7 @@ namespace qvl
 // Blocks that a multiprocessor's registers are divided among.
 __host__ __device__ constexpr int blocks_per_sm(int tiles)
 {
-    return tiles == 1 ? 4 : tiles <= 3 ? 2 : 1;
+    return tiles == 1 ? MOST_BLOCKS_PER_SM : tiles <= 3 ? 4 : 2;
 }
 
 static __device__ __forceinline__ void add_to_rows(bf16 *dx, int64_t in, const input_place &at,
@@ -31,28 +31,31 @@ static __device__ __forceinline__ void add_to_rows(bf16 *dx, int64_t in, const i
 }
 
 template <int TILES, bool DROPS, bool HAS_DX>
-static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
+static __global__ void __launch_bounds__(INPUT_THREADS, blocks_per_sm(TILES))
     lora_inputs_kernel(input_params p)
 {
     extern __shared__ uint4 stages[];
     const ahead<HAS_DX ? 2 : 1> in = {stages};
-    const input_place at = find_input_place(p);
+    const input_place at = find_input_place(p, INPUT_SLAB);
     const float scale = DROPS ? keep_scale(p.key.threshold) : 1.0f;
     uint32_t a[TILES][4];
     float da[TILES][2][4] = {};
-    follow();
+#pragma unroll
+    for (int i = 0; i < TILES; i++)
+        if (HAS_DX) // A is older than the kernel before this one
+            load_a(a[i], p.set.tile[i].a, p.in, at);
     auto fetch = [&](int64_t row, int stage) {
         in.fetch(stage, 0, p.x, p.x_stride, row, at, p.in);
         if (HAS_DX)
             in.fetch(stage, 1, p.dx, p.in, row, at, p.in);
         commit_async();
     };
+    if (!p.is_dx_old)
+        follow();
     for (int stage = 0; stage < STAGES - 1; stage++)
         fetch(at.row0 + at.g + stage * PIECE_ROWS, stage);
-#pragma unroll
-    for (int i = 0; i < TILES; i++)
-        if (HAS_DX)
-            load_a(a[i], p.set.tile[i].a, p.in, at);
+    if (p.is_dx_old)
+        follow();
     strip_rows<TILES> next; // loaded while the strip before is worked on
     load_rows<TILES, DROPS>(&next, p, at, at.row0 + at.g);
     int stage = 0;
@@ -69,55 +72,27 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
         stage = (stage + 1) % STAGES;
     }
     wait_async<0>();
-    store_da<TILES>(p, at, da, scale);
+    __syncthreads(); // nobody reads the stages any more
+    store_da<TILES>(p, at, da, scale, (float *)stages + threadIdx.x / 32 * ROOM);
 }
 
-// ---- sums and launches --------------------------------------------------------------------------
-
-static __global__ void __launch_bounds__(LORA_THREADS)
-    lora_inputs_sum_kernel(input_targets to, const float *parts, int n_chunks, int n_tiles,
-                           int64_t in)
-{
-    follow();
-    sum_da(to, parts, n_chunks, n_tiles, in, (int64_t)blockIdx.x * LORA_THREADS + threadIdx.x);
-}
-
-cudaError_t launch_inputs_sum(const input_params &p, const input_targets &to, cudaStream_t stream)
-{
-    return launch(lora_inputs_sum_kernel,
-                  dim3((unsigned)divide_up(p.set.n * TILE_RANK * p.in, LORA_THREADS)), LORA_THREADS,
-                  0, stream, to, p.da_parts, (int)divide_up(p.T, p.chunk_rows), p.set.n, p.in);
-}
+// ---- launches -----------------------------------------------------------------------------------
 
 template <int TILES, bool DROPS>
 static cudaError_t launch_pass(const input_params &p, cudaStream_t stream)
 {
     static bool is_set[2]; // of the two kernels below
-    return p.dx ? launch_large(lora_inputs_kernel<TILES, DROPS, true>, &is_set[0], ahead_bytes<2>(),
-                               p, input_grid(p), stream)
-                : launch_large(lora_inputs_kernel<TILES, DROPS, false>, &is_set[1],
-                               ahead_bytes<1>(), p, input_grid(p), stream);
+    return p.dx
+               ? launch_large(lora_inputs_kernel<TILES, DROPS, true>, &is_set[0], ahead_bytes<2>(),
+                              p, input_grid(p, INPUT_SLAB), INPUT_THREADS, stream)
+               : launch_large(lora_inputs_kernel<TILES, DROPS, false>, &is_set[1], ahead_bytes<1>(),
+                              p, input_grid(p, INPUT_SLAB), INPUT_THREADS, stream);
 }
 
-template <int TILES>
-static cudaError_t launch_inputs(const input_params &p, const input_targets &to,
-                                 cudaStream_t stream)
+template <int TILES> static cudaError_t launch_inputs(const input_params &p, cudaStream_t stream)
 {
-    const cudaError_t code = p.key.threshold ? launch_pass<TILES, true>(p, stream)
-                                             : launch_pass<TILES, false>(p, stream);
-    return code == cudaSuccess ? launch_inputs_sum(p, to, stream) : code;
-}
-
-input_targets input_targets_of(const qvl_linear *lin, int64_t first, int n)
-{
-    const int64_t per_adapter = tiles_of(lin);
-    input_targets to = {};
-    for (int i = 0; i < n; i++) {
-        const int64_t rank0 = (first + i) % per_adapter * TILE_RANK;
-        to.da[i] = lin->adapters[(first + i) / per_adapter].da + rank0 * lin->in;
-        to.ranks[i] = (int)(lin->rank - rank0 < TILE_RANK ? lin->rank - rank0 : TILE_RANK);
-    }
-    return to;
+    return p.key.threshold ? launch_pass<TILES, true>(p, stream)
+                           : launch_pass<TILES, false>(p, stream);
 }
 
 size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
@@ -129,12 +104,13 @@ size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *li
 }
 
 qvl_status prepare_inputs(input_params *p, qvl_device *dev, const qvl_linear *lin, int64_t T,
-                          const qvl_dropout *dropout, int blocks_per_sm, size_t *used, qvl_err *err)
+                          const qvl_dropout *dropout, int slab, int blocks_per_sm, size_t *used,
+                          qvl_err *err)
 {
     const int64_t n_tiles = lin->n_adapters * tiles_of(lin);
     const int64_t most = n_tiles < MAX_TILES ? n_tiles : MAX_TILES;
     void *memory = NULL;
-    p->chunk_rows = (int)chunk_rows_for(T, divide_up(lin->in, INPUT_SLAB),
+    p->chunk_rows = (int)chunk_rows_for(T, divide_up(lin->in, slab),
                                         blocks_per_sm * state_of(dev)->n_sms, T + PIECE_ROWS);
     p->T = T;
     p->in = lin->in;
@@ -147,41 +123,46 @@ qvl_status prepare_inputs(input_params *p, qvl_device *dev, const qvl_linear *li
     return rc;
 }
 
+// The tiles from first on, and what is still to be added up.
 static cudaError_t launch_tiles(input_params *p, const qvl_linear *lin, int64_t first,
-                                cudaStream_t stream)
+                                lora_sums *sums, cudaStream_t stream)
 {
     p->set = pick_tiles(lin, first);
-    const input_targets to = input_targets_of(lin, first, p->set.n);
-    switch (p->set.n) {
-    case 1:
-        return launch_inputs<1>(*p, to, stream);
-    case 2:
-        return launch_inputs<2>(*p, to, stream);
-    case 3:
-        return launch_inputs<3>(*p, to, stream);
-    default:
-        return launch_inputs<4>(*p, to, stream);
-    }
+    const cudaError_t code = p->set.n == 1   ? launch_inputs<1>(*p, stream)
+                             : p->set.n == 2 ? launch_inputs<2>(*p, stream)
+                             : p->set.n == 3 ? launch_inputs<3>(*p, stream)
+                                             : launch_inputs<4>(*p, stream);
+    if (code != cudaSuccess)
+        return code;
+    add_input_sums(sums, lin, first, *p);
+    return launch_sums(*sums, stream);
 }
 
 qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
-                                const bf16 *du, size_t used, qvl_err *err)
+                                const bf16 *du, const output_params *out, size_t used, qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
     const int64_t n_tiles = lin->n_adapters * tiles_of(lin);
     const int most = (int)(n_tiles < MAX_TILES ? n_tiles : MAX_TILES);
     input_params p = {};
+    lora_sums sums = {};
     cudaError_t code = cudaSuccess;
-    const qvl_status rc =
-        prepare_inputs(&p, dev, lin, args->T, args->dropout, blocks_per_sm(most), &used, err);
+    const qvl_status rc = prepare_inputs(&p, dev, lin, args->T, args->dropout, INPUT_SLAB,
+                                         blocks_per_sm(most), &used, err);
     if (rc != QVL_OK)
         return rc;
     p.du = du;
     p.x = (const bf16 *)args->x;
     p.x_stride = args->x_stride;
     p.dx = (bf16 *)args->dx;
-    for (int64_t first = 0; first < n_tiles && code == cudaSuccess; first += MAX_TILES)
-        code = launch_tiles(&p, lin, first, compute_of(dev));
+    // with out, that kernel made du, after the product that made dx; later passes add to dx as well
+    p.is_dx_old = out && n_tiles <= MAX_TILES;
+    if (out)
+        sums.out[sums.n_out++] = *out;
+    for (int64_t first = 0; first < n_tiles && code == cudaSuccess; first += MAX_TILES) {
+        code = launch_tiles(&p, lin, first, &sums, compute_of(dev));
+        sums.n_out = 0; // was added up with the first tiles
+    }
     return check(code, "adapters backward", err);
 }
 

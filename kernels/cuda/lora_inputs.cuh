@@ -2,8 +2,7 @@
 //
 //   dx += sum_i drop_i(du_i A_i)         dA_i += du_i^T drop_i(x)
 //
-// A block has a slab of columns and a chunk of rows; the chunks' dA are added up afterwards, in
-// order.
+// A block has a slab of columns and a chunk of rows; the chunks' dA are added up by lora_sums.cu.
 #ifndef QVL_KERNELS_CUDA_LORA_INPUTS_CUH
 #define QVL_KERNELS_CUDA_LORA_INPUTS_CUH
 
@@ -13,7 +12,13 @@
 namespace qvl
 {
 
-enum { INPUT_SLAB = LORA_WARPS * PIECE_COLUMNS, MOST_BLOCKS_PER_SM = 4 };
+// Small blocks fill the chip more evenly: their warps have nothing in common.
+enum {
+    INPUT_WARPS = 4,
+    INPUT_THREADS = 32 * INPUT_WARPS,
+    INPUT_SLAB = INPUT_WARPS * PIECE_COLUMNS,
+    MOST_BLOCKS_PER_SM = 8
+};
 
 struct input_params {
     tile_set set;
@@ -25,6 +30,7 @@ struct input_params {
     const bf16 *x; // [T, in]
     int64_t x_stride;
     bf16 *dx;            // [T, in], added to; NULL: only dA
+    bool is_dx_old;      // older than the kernel before this one, as x is
     const bf16 *gate_up; // of the fused pass: [T, 2 in]; dx is then read only, x not at all
     bf16 *dgate_up;
 };
@@ -35,13 +41,13 @@ struct input_place {
     int64_t piece_col, col, row0, last;
 };
 
-static __device__ __forceinline__ input_place find_input_place(const input_params &p)
+static __device__ __forceinline__ input_place find_input_place(const input_params &p, int slab)
 {
     const int lane = threadIdx.x % 32;
     input_place at;
     at.g = lane / 4;
     at.t = lane % 4;
-    at.piece_col = (int64_t)blockIdx.x * INPUT_SLAB + threadIdx.x / 32 * PIECE_COLUMNS;
+    at.piece_col = (int64_t)blockIdx.x * slab + threadIdx.x / 32 * PIECE_COLUMNS;
     at.col = at.piece_col + 8 * at.t;
     at.row0 = (int64_t)blockIdx.y * p.chunk_rows;
     at.last = min(p.T, at.row0 + p.chunk_rows);
@@ -52,16 +58,10 @@ static __device__ __forceinline__ input_place find_input_place(const input_param
 static __device__ __forceinline__ void load_a(uint32_t a[4], const bf16 *from, int64_t in,
                                               const input_place &at)
 {
+    load_words(a, from + at.g * in + at.col, at.col < in);
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        const int64_t col = at.piece_col + 8 * (at.g / 2) + 2 * j + at.g % 2;
-        const bool is_there = col < in;
-        const unsigned short low =
-            is_there ? __bfloat16_as_ushort(from[2 * at.t * in + col]) : (unsigned short)0;
-        const unsigned short high =
-            is_there ? __bfloat16_as_ushort(from[(2 * at.t + 1) * in + col]) : (unsigned short)0;
-        a[j] = (uint32_t)low | (uint32_t)high << 16;
-    }
+    for (int j = 0; j < 4; j++)
+        a[j] = turn(a[j]);
 }
 
 // sum += c where the mask keeps it; c = 0.
@@ -149,23 +149,32 @@ static __device__ __forceinline__ void run_piece(float da[TILES][2][4], float su
         add_kept<DROPS>(sum, c, drop);
 }
 
-// Row g of tile j of a piece is column 8 (g / 2) + 2 j + g % 2 of it.
+// The part of this block's rows. Row g of tile j of a piece is column 8 (g / 2) + 2 j + g % 2 of
+// it: in room [ROOM], shared memory of the warp, they are put in order.
+enum { ROOM_PITCH = PIECE_COLUMNS + 4, ROOM = TILE_RANK * ROOM_PITCH };
+
 template <int TILES>
 static __device__ __forceinline__ void store_da(const input_params &p, const input_place &at,
-                                                float da[TILES][2][4], float scale)
+                                                float da[TILES][2][4], float scale, float *room)
 {
-    float *to = p.da_parts + (int64_t)blockIdx.y * TILES * TILE_RANK * p.in;
+    const int lane = threadIdx.x % 32, column = lane % 8 * 4;
+    float *to = p.da_parts + (int64_t)blockIdx.y * TILES * TILE_RANK * p.in + at.piece_col + column;
 #pragma unroll
-    for (int i = 0; i < TILES; i++)
+    for (int i = 0; i < TILES; i++) {
+        __syncwarp();
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int64_t col = at.piece_col + 8 * (at.g / 2) + 2 * j + at.g % 2;
-            if (col < p.in)
+        for (int j = 0; j < 4; j++)
 #pragma unroll
-                for (int e = 0; e < 2; e++)
-                    to[(i * TILE_RANK + 2 * at.t + e) * p.in + col] =
-                        scale * da[i][j / 2][j % 2 * 2 + e];
-        }
+            for (int e = 0; e < 2; e++)
+                room[(2 * at.t + e) * ROOM_PITCH + 8 * (at.g / 2) + 2 * j + at.g % 2] =
+                    scale * da[i][j / 2][j % 2 * 2 + e];
+        __syncwarp();
+#pragma unroll
+        for (int rank = lane / 8; rank < TILE_RANK; rank += 4)
+            if (at.piece_col + column < p.in)
+                *(float4 *)(to + (i * TILE_RANK + rank) * p.in) =
+                    *(const float4 *)(room + rank * ROOM_PITCH + column);
+    }
 }
 
 // ---- pieces ahead -------------------------------------------------------------------------------
@@ -175,11 +184,11 @@ static __device__ __forceinline__ void store_da(const input_params &p, const inp
 enum { STAGES = 3 };
 
 template <int ARRAYS> struct ahead {
-    uint4 *slots; // [STAGES, ARRAYS, 2, LORA_THREADS]
+    uint4 *slots; // [STAGES, ARRAYS, 2, INPUT_THREADS]
 
     __device__ __forceinline__ uint4 *slot(int stage, int array, int half) const
     {
-        return slots + ((stage * ARRAYS + array) * 2 + half) * LORA_THREADS + threadIdx.x;
+        return slots + ((stage * ARRAYS + array) * 2 + half) * INPUT_THREADS + threadIdx.x;
     }
     // Rows row, row + 8 of [last, in], this lane's columns; zeros where there are none.
     __device__ __forceinline__ void fetch(int stage, int array, const bf16 *from, int64_t stride,
@@ -210,62 +219,21 @@ template <int ARRAYS> struct ahead {
 
 template <int ARRAYS> static constexpr size_t ahead_bytes()
 {
-    return (size_t)STAGES * ARRAYS * 2 * LORA_THREADS * sizeof(uint4);
-}
-
-// ---- sums ---------------------------------------------------------------------------------------
-
-struct input_targets {
-    float *da[MAX_TILES]; // first row of the tile
-    int ranks[MAX_TILES]; // rows of it that exist
-};
-
-// Item: tile, rank, column; chunks are added.
-static __device__ __forceinline__ void sum_da(const input_targets &to, const float *parts,
-                                              int n_chunks, int n_tiles, int64_t in, int64_t item)
-{
-    const int64_t column = item % in, r = item / in % TILE_RANK;
-    const int tile = (int)(item / in / TILE_RANK);
-    if (tile >= n_tiles || r >= to.ranks[tile])
-        return;
-    float sum = 0.0f;
-    for (int c = 0; c < n_chunks; c++)
-        sum += parts[(int64_t)c * n_tiles * TILE_RANK * in + item];
-    to.da[tile][r * in + column] += sum;
+    return (size_t)STAGES * ARRAYS * 2 * INPUT_THREADS * sizeof(uint4);
 }
 
 // ---- host side ----------------------------------------------------------------------------------
 
-// Launches kernel with more shared memory than a kernel has unasked; *is_set: it was asked for.
-template <typename P>
-static inline cudaError_t launch_large(void (*kernel)(P), bool *is_set, size_t bytes, const P &p,
-                                       dim3 grid, cudaStream_t stream)
+static inline dim3 input_grid(const input_params &p, int slab)
 {
-    if (!*is_set) {
-        const cudaError_t code =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-        if (code != cudaSuccess)
-            return code;
-        *is_set = true;
-    }
-    return launch(kernel, grid, LORA_THREADS, bytes, stream, p);
+    return dim3((unsigned)divide_up(p.in, slab), (unsigned)divide_up(p.T, p.chunk_rows));
 }
 
-static inline dim3 input_grid(const input_params &p)
-{
-    return dim3((unsigned)divide_up(p.in, INPUT_SLAB), (unsigned)divide_up(p.T, p.chunk_rows));
-}
-
-// Where dA of the n tiles from first on goes.
-input_targets input_targets_of(const qvl_linear *lin, int64_t first, int n);
-
-// Chunks, with so many blocks at once on a multiprocessor, and room for their parts in scratch.
+// Chunks, for blocks of slab columns, so many at once on a multiprocessor, and room for their parts
+// in scratch.
 qvl_status prepare_inputs(input_params *p, qvl_device *dev, const qvl_linear *lin, int64_t T,
-                          const qvl_dropout *dropout, int blocks_per_sm, size_t *used,
+                          const qvl_dropout *dropout, int slab, int blocks_per_sm, size_t *used,
                           qvl_err *err);
-
-// Adds up the parts of the tiles of p.
-cudaError_t launch_inputs_sum(const input_params &p, const input_targets &to, cudaStream_t stream);
 
 } // namespace qvl
 

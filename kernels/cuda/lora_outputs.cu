@@ -2,8 +2,7 @@
 //
 //   du_i = scale dy_i B_i         dB_i += scale dy_i^T u_i
 //
-// A block has a slab of columns and a chunk of rows of one adapter's part of dy. What it sums over
-// columns (du) and over rows (dB) are parts that a second kernel adds up, in a fixed order.
+// A block has a slab of columns and a chunk of rows of one adapter's part of dy.
 #include "kernels/cuda/lora_outputs.cuh"
 
 namespace qvl
@@ -24,12 +23,42 @@ static __device__ __forceinline__ int part_of_slab(const output_params &p, int s
     return i;
 }
 
+// The last block of a chunk of rows adds up du of all slabs of the adapter, four ranks a thread;
+// with few rows several threads share the slabs. room: of as many floats as the rows have, per
+// warp.
+static __device__ __forceinline__ void add_slabs(const output_params &p, int index, int tile,
+                                                 int64_t row0, int64_t last, float4 *room)
+{
+    const output_part &part = p.part[index];
+    const int end = index + 1 < p.n_parts ? p.part[index + 1].first_slab : p.n_slabs;
+    const int n_slabs = end - part.first_slab, n = (int)(last - row0) * TILE_RANK / 4;
+    const int sharers = max(1, min(LORA_WARPS, LORA_THREADS / n));
+    const int64_t slab = (int64_t)p.n_tiles * p.T * TILE_RANK / 4; // from slab to slab
+    const int64_t first = (int64_t)part.first_slab * p.n_tiles + tile;
+    const float4 *from = (const float4 *)(p.du_parts + (first * p.T + row0) * TILE_RANK);
+    unsigned *counter = p.counters + (blockIdx.y * p.n_tiles + tile) * p.n_parts + index;
+    if (!is_last_block(counter, (unsigned)n_slabs))
+        return;
+    for (int i = threadIdx.x; i < n * sharers; i += LORA_THREADS) {
+        const int share = i / n, of_share = (n_slabs - share + sharers - 1) / sharers;
+        room[i] = sum_strided(from + share * slab + i % n, sharers * slab, of_share);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += LORA_THREADS) {
+        float4 sum = room[i];
+        for (int share = 1; share < sharers; share++)
+            add_to(&sum, room[share * n + i]);
+        bf16 *to = p.du + (row0 + i / 2) * p.du_stride + part.column + tile * TILE_RANK + i % 2 * 4;
+        *(uint2 *)to = make_uint2(pack_halves(sum.x, sum.y), pack_halves(sum.z, sum.w));
+    }
+}
+
 // A block: one slab of columns, one chunk of rows, one rank tile (blockIdx x, y, z).
 template <int PIECES>
 static __global__ void __launch_bounds__(LORA_THREADS, BLOCKS_PER_SM)
     lora_outputs_kernel(output_params p)
 {
-    extern __shared__ float du_rows[]; // [warp, chunk_rows, 8]
+    extern __shared__ __align__(16) float du_rows[]; // [warp, chunk_rows, 8]
     follow();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
     const int slab = blockIdx.x, tile = blockIdx.z;
@@ -83,20 +112,9 @@ static __global__ void __launch_bounds__(LORA_THREADS, BLOCKS_PER_SM)
         float sum = 0.0f;
         for (int w = 0; w < LORA_WARPS; w++)
             sum += du_rows[w * p.chunk_rows * TILE_RANK + i];
-        du_to[i] = sum;
+        __stcg(du_to + i, sum);
     }
-}
-
-// The first blocks add up du, the others db.
-static __global__ void __launch_bounds__(LORA_THREADS)
-    lora_outputs_sum_kernel(output_params p, bf16 *du, int64_t du_stride, int n_du_blocks)
-{
-    const int block = blockIdx.x;
-    follow();
-    if (block < n_du_blocks)
-        sum_du(p, (int64_t)block * LORA_THREADS + threadIdx.x, du, du_stride);
-    else
-        sum_db(p, (int64_t)(block - n_du_blocks) * LORA_THREADS + threadIdx.x);
+    add_slabs(p, part_of_slab(p, slab), tile, row0, last, (float4 *)du_rows);
 }
 
 static int slabs_of(const qvl_linear *lin, int pieces)
@@ -140,15 +158,14 @@ static output_params describe(const qvl_device *dev, const qvl_linear_backward_a
     p.x_stride = args->x_stride;
     p.u = (const bf16 *)args->x + lin->in;
     p.scale = lin->scale;
+    p.du_stride = (int)tail_used(lin);
+    p.counters = state_of(dev)->counters;
     return p;
 }
 
-static cudaError_t launch_outputs(const output_params &p, bf16 *du, int64_t du_stride,
-                                  cudaStream_t stream)
+static cudaError_t launch_outputs(const output_params &p, cudaStream_t stream)
 {
     const size_t shared = (size_t)LORA_WARPS * p.chunk_rows * TILE_RANK * sizeof(float);
-    const int n_du_blocks = (int)divide_up(p.T * p.n_tiles * p.n_parts * TILE_RANK, LORA_THREADS);
-    const int n_db_blocks = (int)divide_up(p.out_total * p.n_tiles * TILE_RANK, LORA_THREADS);
     void (*kernel)(output_params) =
         p.pieces == 1 ? lora_outputs_kernel<1> : lora_outputs_kernel<MOST_PIECES>;
     static bool is_set[MOST_PIECES + 1];
@@ -160,13 +177,10 @@ static cudaError_t launch_outputs(const output_params &p, bf16 *du, int64_t du_s
     if (code == cudaSuccess)
         code = launch(kernel, dim3((unsigned)p.n_slabs, (unsigned)p.n_chunks, (unsigned)p.n_tiles),
                       LORA_THREADS, shared, stream, p);
-    if (code == cudaSuccess)
-        code = launch(lora_outputs_sum_kernel, dim3((unsigned)(n_du_blocks + n_db_blocks)),
-                      LORA_THREADS, 0, stream, p, du, du_stride, n_du_blocks);
     return code;
 }
 
-size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
+size_t lora_du_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
     const int64_t R8 = divide_up(limits->rank, TILE_RANK) * TILE_RANK;
     const int64_t widest = MOST_PIECES * WARPS_COLUMNS,
@@ -175,30 +189,40 @@ size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *l
     // with narrow slabs, fewer than slots wide ones of LEAST_ROWS rows are cut into MOST_PIECES
     // each
     const int64_t narrow = slots * LEAST_ROWS * MOST_PIECES;
-    const size_t du = (size_t)(wide > narrow ? wide : narrow);
-    const size_t db = parts_bound(limits->tokens, limits->out_max, widest, slots, OUTPUT_ROWS);
-    return (du + db) * (size_t)R8 * sizeof(float) + 2 * 256;
+    return (size_t)((wide > narrow ? wide : narrow) * R8) * sizeof(float) + 256;
 }
 
-qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args, bf16 **du,
-                                 size_t *used, qvl_err *err)
+size_t lora_db_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
-    const qvl_linear *lin = args->linear;
+    const int64_t R8 = divide_up(limits->rank, TILE_RANK) * TILE_RANK;
+    return parts_bound(limits->tokens, limits->out_max, MOST_PIECES * WARPS_COLUMNS,
+                       BLOCKS_PER_SM * state_of(dev)->n_sms, OUTPUT_ROWS) *
+               (size_t)R8 * sizeof(float) +
+           256;
+}
+
+qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args,
+                                 output_params *out, size_t *used, qvl_err *err)
+{
     output_params p = describe(dev, args);
-    size_t reused = 0; // the parts are done with before the inputs' parts are written
+    size_t reused = 0; // the parts of du are done with before the inputs' parts are written
     void *memory = NULL;
     qvl_status rc = QVL_OK;
-    QVL_TRY(scratch(dev, &memory, used, (size_t)(args->T * tail_used(lin)) * sizeof(bf16), err));
-    *du = (bf16 *)memory;
+    if ((int64_t)p.n_chunks * p.n_tiles * p.n_parts > LORA_COUNTERS)
+        return qvl_fail(err, QVL_EINTERNAL, "adapters backward: %lld rows are too many at once",
+                        (long long)args->T);
+    QVL_TRY(scratch(dev, &memory, used, (size_t)(args->T * p.du_stride) * sizeof(bf16), err));
+    p.du = (bf16 *)memory;
+    QVL_TRY(scratch(dev, &memory, used,
+                    (size_t)(p.n_chunks * p.n_tiles * p.out_total * TILE_RANK) * sizeof(float),
+                    err));
+    p.db_parts = (float *)memory;
     reused = *used;
     QVL_TRY(scratch(dev, &memory, &reused,
                     (size_t)(p.n_slabs * p.n_tiles * p.T * TILE_RANK) * sizeof(float), err));
     p.du_parts = (float *)memory;
-    QVL_TRY(scratch(dev, &memory, &reused,
-                    (size_t)(p.n_chunks * p.n_tiles * p.out_total * TILE_RANK) * sizeof(float),
-                    err));
-    p.db_parts = (float *)memory;
-    rc = check(launch_outputs(p, *du, tail_used(lin), compute_of(dev)), "adapters backward", err);
+    rc = check(launch_outputs(p, compute_of(dev)), "adapters backward", err);
+    *out = p;
 out:
     return rc;
 }

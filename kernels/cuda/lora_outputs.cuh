@@ -3,7 +3,7 @@
 //   du_i = scale dy_i B_i         dB_i += scale dy_i^T u_i
 //
 // What a block sums over its columns (du) and over its rows (dB) are parts that are added up
-// afterwards, in order.
+// afterwards, in order: du by the last block to end, dB by lora_sums.cu.
 #ifndef QVL_KERNELS_CUDA_LORA_OUTPUTS_CUH
 #define QVL_KERNELS_CUDA_LORA_OUTPUTS_CUH
 
@@ -28,9 +28,12 @@ struct output_params {
     int pieces, n_parts, n_slabs, n_chunks, chunk_rows, rank, n_tiles; // tiles of an adapter
     int64_t T, dy_stride, x_stride, out_total;                         // sum of all parts' out
     const bf16 *u;                                                     // tail of x
-    float *du_parts;                                                   // [slab, tile, T, 8]
+    bf16 *du;                                                          // [T, du_stride]
+    int du_stride;
+    float *du_parts; // [slab, tile, T, 8]
     float *db_parts; // [chunk, tile, out_total, 8]
     float scale;
+    unsigned *counters; // [chunk, tile, part], 0 between launches
 };
 
 // B as the second operand of dy B: word j of lane (g, t) is columns 8 t + 2 j, + 1 of rank g.
@@ -83,38 +86,9 @@ static __device__ __forceinline__ void run_outputs(float du[4], float db[2][4],
                    turn(w[1][2 * j + 1]), u_turned[0], u_turned[1]);
 }
 
-// Item: adapter, tile, row, rank; slabs are added.
-static __device__ __forceinline__ void sum_du(const output_params &p, int64_t item, bf16 *du,
-                                              int64_t du_stride)
-{
-    const int64_t r = item % TILE_RANK, t = item / TILE_RANK % p.T;
-    const int which = (int)(item / TILE_RANK / p.T), index = which / p.n_tiles;
-    const int tile = which % p.n_tiles;
-    if (index >= p.n_parts)
-        return;
-    const int end = index + 1 < p.n_parts ? p.part[index + 1].first_slab : p.n_slabs;
-    float sum = 0.0f;
-    for (int s = p.part[index].first_slab; s < end; s++)
-        sum += p.du_parts[(((int64_t)s * p.n_tiles + tile) * p.T + t) * TILE_RANK + r];
-    du[t * du_stride + p.part[index].column + tile * TILE_RANK + r] = __float2bfloat16(sum);
-}
-
-// Item: tile, output, rank; chunks are added.
-static __device__ __forceinline__ void sum_db(const output_params &p, int64_t item)
-{
-    const int64_t r = item % TILE_RANK, column = item / TILE_RANK % p.out_total;
-    const int tile = (int)(item / TILE_RANK / p.out_total);
-    if (tile >= p.n_tiles || tile * TILE_RANK + r >= p.rank)
-        return;
-    float sum = 0.0f;
-    for (int c = 0; c < p.n_chunks; c++)
-        sum += p.db_parts[(((int64_t)c * p.n_tiles + tile) * p.out_total + column) * TILE_RANK + r];
-    int index = 0;
-    while (index + 1 < p.n_parts && column >= p.part[index + 1].first_out)
-        index++;
-    const output_part &part = p.part[index];
-    part.db[(column - part.first_out) * p.rank + tile * TILE_RANK + r] += p.scale * sum;
-}
+// du and dB of a linear, dB still in parts (lora_sums.cuh).
+qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args,
+                                 output_params *out, size_t *used, qvl_err *err);
 
 } // namespace qvl
 

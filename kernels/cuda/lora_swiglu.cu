@@ -5,18 +5,19 @@
 //   of gate and up (lora_outputs.cuh):   du = scale dgate B       dB += scale dgate^T u
 //
 // the second only for ranks up to 8 and when there are such adapters: otherwise two more passes.
-#include "kernels/cuda/lora_inputs.cuh"
-#include "kernels/cuda/lora_outputs.cuh"
+#include "kernels/cuda/lora_sums.cuh"
+#include "kernels/cuda/slab_ring.cuh"
 #include "kernels/cuda/swiglu_math.cuh"
 
 namespace qvl
 {
 
-// Blocks that a multiprocessor's registers are divided among.
+// Blocks that a multiprocessor's registers are divided among: of the first kernel, of the second.
 __host__ __device__ constexpr int blocks_per_sm(int tiles)
 {
-    return tiles == 1 ? 2 : 1;
+    return tiles == 1 ? 4 : 2;
 }
+enum { MLP_BLOCKS_PER_SM = 2 };
 
 // s = sigmoid(gate), and h as the forward pass rounded it.
 static __device__ __forceinline__ void make_h(piece *h, float s[2][8], const piece &gate,
@@ -67,29 +68,23 @@ static __device__ __forceinline__ void store_piece(bf16 *to, int64_t stride, int
     }
 }
 
-static __device__ __forceinline__ void fetch_mlp(const ahead<3> &in, const input_params &p,
-                                                 const input_place &at, int64_t row, int stage)
-{
-    in.fetch(stage, 0, p.gate_up, 2 * p.in, row, at, p.in);
-    in.fetch(stage, 1, p.gate_up + p.in, 2 * p.in, row, at, p.in);
-    in.fetch(stage, 2, p.dx, p.in, row, at, p.in);
-}
-
 // ---- down's adapter alone -----------------------------------------------------------------------
 
 template <int TILES, bool DROPS>
-static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
+static __global__ void __launch_bounds__(INPUT_THREADS, blocks_per_sm(TILES))
     lora_swiglu_kernel(input_params p)
 {
     extern __shared__ uint4 stages[];
     const ahead<3> in = {stages};
-    const input_place at = find_input_place(p);
+    const input_place at = find_input_place(p, INPUT_SLAB);
     const float scale = DROPS ? keep_scale(p.key.threshold) : 1.0f;
     uint32_t a[TILES][4];
     float da[TILES][2][4] = {};
     follow();
     auto fetch = [&](int64_t row, int stage) {
-        fetch_mlp(in, p, at, row, stage);
+        in.fetch(stage, 0, p.gate_up, 2 * p.in, row, at, p.in);
+        in.fetch(stage, 1, p.gate_up + p.in, 2 * p.in, row, at, p.in);
+        in.fetch(stage, 2, p.dx, p.in, row, at, p.in);
         commit_async();
     };
     for (int stage = 0; stage < STAGES - 1; stage++)
@@ -114,7 +109,8 @@ static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
         stage = (stage + 1) % STAGES;
     }
     wait_async<0>();
-    store_da<TILES>(p, at, da, scale);
+    __syncthreads(); // nobody reads the stages any more
+    store_da<TILES>(p, at, da, scale, (float *)stages + threadIdx.x / 32 * ROOM);
 }
 
 // ---- with the adapters of gate and up -----------------------------------------------------------
@@ -180,8 +176,8 @@ static __device__ __forceinline__ strip_rows<1> take_rows(const strip_info &from
 
 // Shared memory of a block.
 struct mlp_shared {
-    uint4 pieces[STAGES * 3 * 2 * LORA_THREADS];
-    strip_info info[STAGES];
+    uint4 pieces[RING_STAGES * 3 * SLAB_SLOTS];
+    strip_info info[RING_STAGES];
     float du[2][LORA_WARPS][2][DU_VALUES]; // of every other strip; of gate, of up
 };
 
@@ -223,120 +219,104 @@ static __device__ __forceinline__ void load_sides(uint32_t b[2][4], const mlp_pa
     }
 }
 
+static __device__ __forceinline__ void fetch_pieces(const slab_ring<3> &ring, const input_params &p,
+                                                    const input_place &at, int64_t first, int stage)
+{
+    const int64_t col0 = (int64_t)blockIdx.x * SLAB_COLUMNS, F = p.in;
+    ring.fetch(stage, 0, p.gate_up, 2 * F, first, at.last, col0, F);
+    ring.fetch(stage, 1, p.gate_up + F, 2 * F, first, at.last, col0, F);
+    ring.fetch(stage, 2, p.dx, F, first, at.last, col0, F);
+}
+
+static __device__ __forceinline__ void store_strip(const slab_ring<3> &ring, const input_params &p,
+                                                   const input_place &at, int64_t first, int stage)
+{
+    const int64_t col0 = (int64_t)blockIdx.x * SLAB_COLUMNS, F = p.in;
+    ring.store(stage, 0, p.dgate_up, 2 * F, first, at.last, col0, F);
+    ring.store(stage, 1, p.dgate_up + F, 2 * F, first, at.last, col0, F);
+}
+
 template <bool DROPS>
-static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(1))
+static __global__ void __launch_bounds__(LORA_THREADS, MLP_BLOCKS_PER_SM)
     lora_mlp_kernel(const __grid_constant__ mlp_params p)
 {
     extern __shared__ __align__(16) unsigned char memory[];
     mlp_shared &shared = *(mlp_shared *)memory;
-    const ahead<3> in = {shared.pieces};
-    const input_place at = find_input_place(p.in);
+    const slab_ring<3> ring = {shared.pieces, read_once()};
+    const input_place at = find_input_place(p.in, SLAB_COLUMNS);
     const float scale = DROPS ? keep_scale(p.in.key.threshold) : 1.0f;
     const int warp = threadIdx.x / 32;
     uint32_t a[1][4], b[2][4];
     float da[1][2][4] = {}, db[2][1][2][4] = {};
-    follow();
-    auto fetch = [&](int64_t first, int stage) {
-        fetch_mlp(in, p.in, at, first + at.g, stage);
-        fetch_info<DROPS>(&shared.info[stage], p, at, first);
-        commit_async();
-    };
-    for (int stage = 0; stage < STAGES - 1; stage++)
-        fetch(at.row0 + stage * PIECE_ROWS, stage);
+    // only du is of the kernel before this one; dh is of the product before that
     load_a(a[0], p.in.set.tile[0].a, p.in.in, at);
     load_sides(b, p, at);
-    wait_async<STAGES - 2>();
-    __syncthreads(); // the first strip's info is there
+    for (int stage = 0; stage < RING_STAGES; stage++)
+        fetch_pieces(ring, p.in, at, at.row0 + stage * PIECE_ROWS, stage);
+    follow();
+    for (int stage = 0; stage < RING_STAGES; stage++) {
+        fetch_info<DROPS>(&shared.info[stage], p, at, at.row0 + stage * PIECE_ROWS);
+        commit_async();
+    }
+    wait_async<RING_STAGES - 1>();
+    __syncthreads(); // the first strip is there
     int stage = 0, turn_of = 0;
     for (int64_t first = at.row0; first < at.last; first += PIECE_ROWS) {
-        const int64_t row = first + at.g;
         const strip_info &info = shared.info[stage];
-        piece h;
+        piece h, gate = ring.take(stage, 0), up = ring.take(stage, 1);
         float sum[4][4] = {}, s[2][8];
-        fetch(first + (STAGES - 1) * PIECE_ROWS, (stage + STAGES - 1) % STAGES);
-        piece gate = in.take(stage, 0), up = in.take(stage, 1);
         make_h(&h, s, gate, up);
         run_piece<1, DROPS, true>(da, sum, h, a, p.in, at, take_rows<DROPS>(info, at));
-        make_gradients(&gate, &up, in.take(stage, 2), sum, s, scale);
-        store_piece(p.in.dgate_up, 2 * p.in.in, row, at, p.in.in, gate);
-        store_piece(p.in.dgate_up + p.in.in, 2 * p.in.in, row, at, p.in.in, up);
+        make_gradients(&gate, &up, ring.take(stage, 2), sum, s, scale);
+        ring.put(stage, 0, gate);
+        ring.put(stage, 1, up);
         run_side(shared.du[turn_of][warp][0], db[0][0], gate, b[0], info.u[0], at);
         run_side(shared.du[turn_of][warp][1], db[1][0], up, b[1], info.u[1], at);
-        wait_async<STAGES - 2>();
-        __syncthreads(); // du of all warps, and the next strip's info
+        wait_async<RING_STAGES - 2>();
+        __syncthreads(); // all of this strip is done, the next one is there
         store_du(p, shared.du[turn_of][0][0], at, first);
-        stage = (stage + 1) % STAGES;
+        store_strip(ring, p.in, at, first, stage);
+        fetch_pieces(ring, p.in, at, first + RING_STAGES * PIECE_ROWS, stage);
+        fetch_info<DROPS>(&shared.info[stage], p, at, first + RING_STAGES * PIECE_ROWS);
+        commit_async();
+        stage = (stage + 1) % RING_STAGES;
         turn_of ^= 1;
     }
     wait_async<0>();
-    store_da<1>(p.in, at, da, scale);
+    __syncthreads(); // nobody reads the pieces any more
+    store_da<1>(p.in, at, da, scale, (float *)shared.pieces + warp * ROOM);
 #pragma unroll
     for (int side = 0; side < 2; side++)
         if (p.part_of[side] >= 0)
             store_db<1>(p.out, p.out.part[p.part_of[side]], db[side], at.piece_col, 0);
 }
 
-// The first blocks add up du, then come those of dB, then those of dA.
-static __global__ void __launch_bounds__(LORA_THREADS)
-    lora_mlp_sum_kernel(const __grid_constant__ mlp_params p,
-                        const __grid_constant__ input_targets to, bf16 *du, int64_t du_stride,
-                        int n_du_blocks, int n_db_blocks)
-{
-    const int block = blockIdx.x;
-    follow();
-    if (block < n_du_blocks)
-        sum_du(p.out, (int64_t)block * LORA_THREADS + threadIdx.x, du, du_stride);
-    else if (block < n_du_blocks + n_db_blocks)
-        sum_db(p.out, (int64_t)(block - n_du_blocks) * LORA_THREADS + threadIdx.x);
-    else
-        sum_da(to, p.in.da_parts, p.out.n_chunks, 1, p.in.in,
-               (int64_t)(block - n_du_blocks - n_db_blocks) * LORA_THREADS + threadIdx.x);
-}
-
 // ---- launches -----------------------------------------------------------------------------------
 
-template <int TILES>
-static cudaError_t launch_swiglu(const input_params &p, const input_targets &to,
-                                 cudaStream_t stream)
+template <int TILES> static cudaError_t launch_swiglu(const input_params &p, cudaStream_t stream)
 {
     static bool is_set[2];
     const bool drops = p.key.threshold != 0;
-    const cudaError_t code =
-        launch_large(drops ? lora_swiglu_kernel<TILES, true> : lora_swiglu_kernel<TILES, false>,
-                     &is_set[drops], ahead_bytes<3>(), p, input_grid(p), stream);
-    return code == cudaSuccess ? launch_inputs_sum(p, to, stream) : code;
+    return launch_large(drops ? lora_swiglu_kernel<TILES, true> : lora_swiglu_kernel<TILES, false>,
+                        &is_set[drops], ahead_bytes<3>(), p, input_grid(p, INPUT_SLAB),
+                        INPUT_THREADS, stream);
 }
 
-static cudaError_t launch_swiglu_tiles(const input_params &p, const input_targets &to,
-                                       cudaStream_t stream)
+static cudaError_t launch_swiglu_tiles(const input_params &p, cudaStream_t stream)
 {
-    switch (p.set.n) {
-    case 1:
-        return launch_swiglu<1>(p, to, stream);
-    case 2:
-        return launch_swiglu<2>(p, to, stream);
-    case 3:
-        return launch_swiglu<3>(p, to, stream);
-    default:
-        return launch_swiglu<4>(p, to, stream);
-    }
+    return p.set.n == 1   ? launch_swiglu<1>(p, stream)
+           : p.set.n == 2 ? launch_swiglu<2>(p, stream)
+           : p.set.n == 3 ? launch_swiglu<3>(p, stream)
+                          : launch_swiglu<4>(p, stream);
 }
 
-static cudaError_t launch_mlp(const mlp_params &p, const input_targets &to, bf16 *du,
-                              int64_t du_stride, cudaStream_t stream)
+static cudaError_t launch_mlp(const mlp_params &p, cudaStream_t stream)
 {
     static bool is_set[2];
     const bool drops = p.in.key.threshold != 0;
-    const int n_du = (int)divide_up(p.out.T * p.out.n_parts * TILE_RANK, LORA_THREADS);
-    const int n_db = (int)divide_up(p.out.out_total * TILE_RANK, LORA_THREADS);
-    const int n_da = (int)divide_up(p.in.in * TILE_RANK, LORA_THREADS);
-    const cudaError_t code =
-        launch_large(drops ? lora_mlp_kernel<true> : lora_mlp_kernel<false>, &is_set[drops],
-                     sizeof(mlp_shared), p, input_grid(p.in), stream);
-    if (code != cudaSuccess)
-        return code;
-    return launch(lora_mlp_sum_kernel, dim3((unsigned)(n_du + n_db + n_da)), LORA_THREADS, 0,
-                  stream, p, to, du, du_stride, n_du, n_db);
+    return launch_large(drops ? lora_mlp_kernel<true> : lora_mlp_kernel<false>, &is_set[drops],
+                        sizeof(mlp_shared), p, input_grid(p.in, SLAB_COLUMNS), LORA_THREADS,
+                        stream);
 }
 
 bool lora_can_fuse_swiglu(const qvl_linear *lin)
@@ -352,34 +332,41 @@ bool lora_can_fuse_mlp(const qvl_mlp_backward_args *args)
 }
 
 static qvl_status prepare_down(input_params *p, qvl_device *dev, const qvl_mlp_backward_args *args,
-                               const bf16 *du, size_t *used, qvl_err *err)
+                               const output_params *down, int slab, int blocks_at_once,
+                               size_t *used, qvl_err *err)
 {
-    const int n_tiles = (int)(args->down->n_adapters * tiles_of(args->down));
-    p->du = du;
+    p->du = down->du;
     p->gate_up = (const bf16 *)args->gate_up;
     p->dx = (bf16 *)args->dh;
     p->dgate_up = (bf16 *)args->dgate_up;
     p->set = pick_tiles(args->down, 0);
-    return prepare_inputs(p, dev, args->down, args->T, args->dropout, blocks_per_sm(n_tiles), used,
+    return prepare_inputs(p, dev, args->down, args->T, args->dropout, slab, blocks_at_once, used,
                           err);
 }
 
-qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
-                                size_t used, qvl_err *err)
+qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args,
+                                const output_params *down, size_t used, qvl_err *err)
 {
     input_params p = {};
-    const qvl_status rc = prepare_down(&p, dev, args, du, &used, err);
-    return rc == QVL_OK ? check(launch_swiglu_tiles(p, input_targets_of(args->down, 0, p.set.n),
-                                                    compute_of(dev)),
-                                "mlp backward", err)
-                        : rc;
+    lora_sums sums = {};
+    const int n_tiles = (int)(args->down->n_adapters * tiles_of(args->down));
+    const qvl_status rc =
+        prepare_down(&p, dev, args, down, INPUT_SLAB, blocks_per_sm(n_tiles), &used, err);
+    if (rc != QVL_OK)
+        return rc;
+    cudaError_t code = launch_swiglu_tiles(p, compute_of(dev));
+    sums.out[sums.n_out++] = *down;
+    add_input_sums(&sums, args->down, 0, p);
+    if (code == cudaSuccess)
+        code = launch_sums(sums, compute_of(dev));
+    return check(code, "mlp backward", err);
 }
 
 // The parts of du and dB are those of the pass' blocks: its slabs and its chunks.
 static void describe_gate_up(mlp_params *p, const qvl_mlp_backward_args *args)
 {
     const qvl_linear *lin = args->gate_up_proj;
-    const int slabs = (int)divide_up(args->F, INPUT_SLAB);
+    const int slabs = (int)divide_up(args->F, SLAB_COLUMNS);
     output_params *out = &p->out;
     p->part_of[0] = p->part_of[1] = -1;
     for (int i = 0; i < lin->n_adapters; i++) {
@@ -400,30 +387,47 @@ static void describe_gate_up(mlp_params *p, const qvl_mlp_backward_args *args)
 }
 
 // Scratch: du of gate and up, which stays, then the parts.
-qvl_status lora_backward_mlp(qvl_device *dev, const qvl_mlp_backward_args *args, const bf16 *du,
-                             bf16 **du_gate_up, size_t *used, qvl_err *err)
+static qvl_status prepare_mlp(mlp_params *p, qvl_device *dev, const qvl_mlp_backward_args *args,
+                              const output_params *down, size_t *used, qvl_err *err)
 {
     const int64_t du_stride = tail_used(args->gate_up_proj);
-    mlp_params p = {};
     size_t parts = 0;
     void *memory = NULL;
     qvl_status rc = QVL_OK;
     QVL_TRY(scratch(dev, &memory, used, (size_t)(args->T * du_stride) * sizeof(bf16), err));
-    *du_gate_up = (bf16 *)memory;
+    p->out.du = (bf16 *)memory;
+    p->out.du_stride = (int)du_stride;
     parts = *used;
-    QVL_TRY(prepare_down(&p.in, dev, args, du, &parts, err));
-    describe_gate_up(&p, args);
+    QVL_TRY(prepare_down(&p->in, dev, args, down, SLAB_COLUMNS, MLP_BLOCKS_PER_SM, &parts, err));
+    describe_gate_up(p, args);
     QVL_TRY(scratch(dev, &memory, &parts,
-                    (size_t)(p.out.n_slabs * p.out.T * TILE_RANK) * sizeof(float), err));
-    p.out.du_parts = (float *)memory;
+                    (size_t)(p->out.n_slabs * p->out.T * TILE_RANK) * sizeof(float), err));
+    p->out.du_parts = (float *)memory;
     QVL_TRY(scratch(dev, &memory, &parts,
-                    (size_t)(p.out.n_chunks * p.out.out_total * TILE_RANK) * sizeof(float), err));
-    p.out.db_parts = (float *)memory;
-    rc = check(
-        launch_mlp(p, input_targets_of(args->down, 0, 1), *du_gate_up, du_stride, compute_of(dev)),
-        "mlp backward", err);
+                    (size_t)(p->out.n_chunks * p->out.out_total * TILE_RANK) * sizeof(float), err));
+    p->out.db_parts = (float *)memory;
 out:
     return rc;
+}
+
+qvl_status lora_backward_mlp(qvl_device *dev, const qvl_mlp_backward_args *args,
+                             const output_params *down, bf16 **du_gate_up, size_t *used,
+                             qvl_err *err)
+{
+    mlp_params p = {};
+    lora_sums sums = {};
+    const qvl_status rc = prepare_mlp(&p, dev, args, down, used, err);
+    if (rc != QVL_OK)
+        return rc;
+    *du_gate_up = p.out.du;
+    sums.out[sums.n_out++] = p.out;
+    sums.out[sums.n_out++] = *down;
+    sums.has_du = true;
+    add_input_sums(&sums, args->down, 0, p.in);
+    cudaError_t code = launch_mlp(p, compute_of(dev));
+    if (code == cudaSuccess)
+        code = launch_sums(sums, compute_of(dev));
+    return check(code, "mlp backward", err);
 }
 
 // Of the widest linears that there are, as if they were an MLP's. Columns of dA's and dB's parts:
@@ -432,11 +436,11 @@ size_t lora_mlp_scratch(const qvl_device *dev, const qvl_workspace_limits *limit
 {
     if (limits->rank > TILE_RANK)
         return 0;
-    const int64_t F = limits->in_max, slots = blocks_per_sm(1) * state_of(dev)->n_sms;
+    const int64_t F = limits->in_max, slots = MLP_BLOCKS_PER_SM * state_of(dev)->n_sms;
     const size_t du = (size_t)(limits->tokens * 2 * TILE_RANK) * sizeof(bf16);
-    const size_t du_parts = (size_t)(2 * divide_up(F, INPUT_SLAB) * limits->tokens);
+    const size_t du_parts = (size_t)(2 * divide_up(F, SLAB_COLUMNS) * limits->tokens);
     const size_t columns =
-        parts_bound(limits->tokens, F, INPUT_SLAB, slots, limits->tokens + PIECE_ROWS);
+        parts_bound(limits->tokens, F, SLAB_COLUMNS, slots, limits->tokens + PIECE_ROWS);
     return du + (du_parts + 3 * columns) * TILE_RANK * sizeof(float) + 4 * 256;
 }
 

@@ -66,6 +66,16 @@ __device__ __forceinline__ void load_words(uint32_t word[4], const bf16 *from, b
     word[3] = raw.w;
 }
 
+// The same of what is not read again soon.
+__device__ __forceinline__ void load_words_once(uint32_t word[4], const bf16 *from, bool is_valid)
+{
+    const uint4 raw = is_valid ? __ldcs((const uint4 *)from) : make_uint4(0, 0, 0, 0);
+    word[0] = raw.x;
+    word[1] = raw.y;
+    word[2] = raw.z;
+    word[3] = raw.w;
+}
+
 // Rows row, row + 8 of [n_rows, n_cols], columns col .. col + 7 (n_cols is a multiple of 8).
 __device__ __forceinline__ void load_piece(piece *p, const bf16 *from, int64_t stride, int64_t row,
                                            int64_t n_rows, int64_t col, int64_t n_cols)
@@ -89,6 +99,61 @@ __device__ __forceinline__ void drop_words(uint32_t drop[4], const mask_key &key
     for (int j = 0; j < 4; j++)
         drop[j] = __byte_perm((bits[j] & 0xffffu) - key.threshold, (bits[j] >> 16) - key.threshold,
                               0x7733);
+}
+
+__device__ __forceinline__ void add_to(float *sum, float x)
+{
+    *sum += x;
+}
+__device__ __forceinline__ void add_to(float4 *sum, float4 x)
+{
+    sum->x += x.x;
+    sum->y += x.y;
+    sum->z += x.z;
+    sum->w += x.w;
+}
+
+// AT_ONCE values of from[0], from[stride], .., of which n exist, added in order; the loads, from
+// the L2 cache, wait together. T: float or float4; stride in T.
+template <int AT_ONCE, typename T>
+__device__ __forceinline__ void add_some(T *sum, const T *from, int64_t stride, int n)
+{
+    T x[AT_ONCE];
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; k++)
+        x[k] = __ldcg(from + min(k, n - 1) * stride);
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; k++)
+        if (k < n)
+            add_to(sum, x[k]);
+}
+
+// from[0] + from[stride] + .. of n, in order.
+template <typename T> __device__ __forceinline__ T sum_strided(const T *from, int64_t stride, int n)
+{
+    T sum = {};
+    int i = 0;
+    for (; i + 4 < n; i += 8)
+        add_some<8>(&sum, from + i * stride, stride, n - i);
+    if (i < n)
+        add_some<4>(&sum, from + i * stride, stride, n - i);
+    return sum;
+}
+
+// True in all threads of the last of n blocks to come here; what the others wrote is then to be
+// read.
+static __device__ __forceinline__ bool is_last_block(unsigned *counter, unsigned n)
+{
+    __shared__ bool is_last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        is_last = atomicAdd(counter, 1u) == n - 1;
+        if (is_last)
+            *counter = 0; // for the next launch
+    }
+    __syncthreads();
+    return is_last;
 }
 
 // 1 / (1 - p), exactly as the threshold has it.
@@ -144,8 +209,23 @@ static inline mask_key key_of(const qvl_dropout *dropout)
     return key;
 }
 
+// Launches kernel with more shared memory than a kernel has unasked; *is_set: it was asked for.
+template <typename P>
+static inline cudaError_t launch_large(void (*kernel)(P), bool *is_set, size_t bytes, const P &p,
+                                       dim3 grid, int threads, cudaStream_t stream)
+{
+    if (!*is_set) {
+        const cudaError_t code =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+        if (code != cudaSuccess)
+            return code;
+        *is_set = true;
+    }
+    return launch(kernel, grid, threads, bytes, stream, p);
+}
+
 // Starting and ending a block takes about as long as a strip of rows.
-enum { LEAST_ROWS = 4 * PIECE_ROWS, OVERHEAD_ROWS = PIECE_ROWS, MOST_WAVES = 4 };
+enum { LEAST_ROWS = 2 * PIECE_ROWS, OVERHEAD_ROWS = PIECE_ROWS, MOST_WAVES = 4 };
 
 // Rows of a block. slots blocks run at once, and a wave of them takes as long as its rows: of the
 // divisions into at most MOST_WAVES waves the one that ends first.
@@ -177,7 +257,8 @@ static inline size_t parts_bound(int64_t T, int64_t columns, int64_t slab, int64
 
 // Scratch of each part, see the files.
 size_t lora_forward_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
-size_t lora_outputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
+size_t lora_du_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
+size_t lora_db_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 size_t lora_mlp_scratch(const qvl_device *dev, const qvl_workspace_limits *limits);
 

@@ -107,12 +107,12 @@ static __global__ void rotate_kernel(T *x, const float *cosine, const float *sin
                                      int64_t stride, int64_t n_heads, int64_t half, float sign)
 {
     follow();
-    const int64_t item = (int64_t)blockIdx.x * POINT_THREADS + threadIdx.x;
-    const int64_t per_head = half / 8, per_row = n_heads * per_head;
-    if (item >= T_rows * per_row)
+    const unsigned item = blockIdx.x * POINT_THREADS + threadIdx.x;
+    const unsigned per_head = (unsigned)half / 8, per_row = (unsigned)n_heads * per_head;
+    const unsigned rest = item % per_row, head = rest / per_head;
+    const int64_t t = item / per_row, i = rest % per_head * 8;
+    if (t >= T_rows)
         return;
-    const int64_t t = item / per_row, rest = item % per_row, head = rest / per_head;
-    const int64_t i = rest % per_head * 8;
     T *low = x + t * stride + head * 2 * half + i, *high = low + half;
     float a[8], b[8], c[8], s[8];
     pack8<T>::load(a, low);

@@ -36,6 +36,24 @@ __device__ __forceinline__ void copy16_async(void *to, const void *from, bool is
                  "l"(from), "r"(bytes));
 }
 
+// The same of what is not read again soon: its lines of the L2 cache are the first to go. policy:
+// of read_once().
+__device__ __forceinline__ uint64_t read_once()
+{
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;\n" : "=l"(policy));
+    return policy;
+}
+
+__device__ __forceinline__ void copy16_async_once(void *to, const void *from, bool is_valid,
+                                                  uint64_t policy)
+{
+    const int bytes = is_valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;\n" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "l"(policy));
+}
+
 // 4 bytes likewise.
 __device__ __forceinline__ void copy4_async(void *to, const void *from, bool is_valid)
 {

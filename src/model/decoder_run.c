@@ -125,7 +125,7 @@ static qvl_status run_linear(qvl_decoder *d, const decoder_layer *layer, qvl_gro
                                err);
 }
 
-static qvl_rotate_args rotation(const qvl_decoder *d, void *qkv, bool inverse)
+static qvl_rotate_args rotation(const qvl_decoder *d, void *qkv)
 {
     const qvl_text_dims *t = &d->dims.text;
     return (qvl_rotate_args){.x = qkv,
@@ -134,8 +134,7 @@ static qvl_rotate_args rotation(const qvl_decoder *d, void *qkv, bool inverse)
                              .T = d->pack->T,
                              .stride = (t->H + 2 * t->KV) * t->Dh,
                              .n_heads = t->H + t->KV,
-                             .Dh = t->Dh,
-                             .inverse = inverse};
+                             .Dh = t->Dh};
 }
 
 static qvl_attention_args attention_of(const qvl_decoder *d, const decoder_layer *layer)
@@ -163,7 +162,7 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
 {
     const qvl_ops *ops = d->dev->ops;
     void **at = layer->at;
-    const qvl_rotate_args rotate = rotation(d, at[QKV], false);
+    const qvl_rotate_args rotate = rotation(d, at[QKV]);
     const qvl_attention_args attention = attention_of(d, layer);
     qvl_status rc = QVL_OK;
     QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, at[QKV], at[H1], err));
@@ -301,16 +300,17 @@ static qvl_status attention_backward(qvl_decoder *d, decoder_layer *layer,
 {
     const qvl_ops *ops = d->dev->ops;
     void **at = layer->at;
-    const qvl_attention_backward_args attention = {
-        .dqkv = d->dqkv, .dout = d->dh, .forward = attention_of(d, layer)};
-    const qvl_rotate_args rotate = rotation(d, d->dqkv, true);
+    const qvl_attention_backward_args attention = {.dqkv = d->dqkv,
+                                                   .dout = d->dh,
+                                                   .cosine = d->cosine,
+                                                   .sine = d->sine,
+                                                   .forward = attention_of(d, layer)};
     qvl_status rc = QVL_OK;
     QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_O, last_group == QVL_GROUP_O ? NULL : d->dh,
                                 d->dx, at[ATTN], err));
     if (last_group == QVL_GROUP_O)
         return QVL_OK;
     QVL_TRY(ops->attention_backward(d->dev, &attention, err));
-    QVL_TRY(ops->rotate(d->dev, &rotate, err));
     QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_QKV,
                                 last_group == QVL_GROUP_QKV ? NULL : d->delta, d->dqkv, at[H1],
                                 err));

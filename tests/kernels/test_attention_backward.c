@@ -1,6 +1,7 @@
 /* Attention over packed sequences, backward. out and lse are the reference's, rounded as the device
  * stores them, so that a fault of the forward pass does not show here. */
 #include "tests/kernels/attention_case.h"
+#include "tests/kernels/ref/ref_rope.h"
 
 #include <math.h>
 
@@ -30,11 +31,27 @@ static qvl_attention_backward_args begin(qvl_attention_case *c, qvl_kt *kt,
     return args;
 }
 
-static void backward_case(qvl_kt *kt, const qvl_attention_shape *shape)
+/* Angles of any size, and their gradients turned back in the references. */
+static void turn(qvl_attention_backward_args *args, qvl_kt *kt, int64_t width, double *a, double *b)
+{
+    const qvl_attention_args *f = &args->forward;
+    const int64_t half = f->Dh / 2, n = f->T * half;
+    double *cosine = qvl_kt_random(kt, n, 3, QVL_KT_F32), *sine = qvl_kt_doubles(kt, n);
+    for (int64_t i = 0; i < n; i++) {
+        sine[i] = (double)(float)sin(cosine[i]);
+        cosine[i] = (double)(float)cos(cosine[i]);
+    }
+    args->cosine = qvl_kt_in(kt, "cosine", cosine, n, QVL_KT_F32);
+    args->sine = qvl_kt_in(kt, "sine", sine, n, QVL_KT_F32);
+    qvl_ref_rotate(a, cosine, sine, f->T, width, f->H + f->KV, f->Dh, true);
+    qvl_ref_rotate(b, cosine, sine, f->T, width, f->H + f->KV, f->Dh, true);
+}
+
+static void one_case(qvl_kt *kt, const qvl_attention_shape *shape, bool turns)
 {
     qvl_attention_case c;
     const double *dout;
-    const qvl_attention_backward_args args = begin(&c, kt, shape, &dout);
+    qvl_attention_backward_args args = begin(&c, kt, shape, &dout);
     const int64_t n = c.args.T * c.width;
     double *dqkv = qvl_kt_doubles(kt, n), *naive = qvl_kt_doubles(kt, n);
     qvl_ref_attention_backward(dqkv, dout, &c.ref);
@@ -42,6 +59,8 @@ static void backward_case(qvl_kt *kt, const qvl_attention_shape *shape)
         c.ref.round = qvl_ref_round_bf16;
         qvl_ref_attention_backward(naive, dout, &c.ref);
     }
+    if (turns)
+        turn(&args, kt, c.width, dqkv, naive);
     /* scale * k * (dout . v - delta), and the sum over one group of heads of it */
     const double of_dq = c.score_size / c.qk_size * c.v_size;
     const double of_dk = of_dq * sqrt((double)(c.args.H / c.args.KV));
@@ -51,6 +70,12 @@ static void backward_case(qvl_kt *kt, const qvl_attention_shape *shape)
     qvl_kt_check_twice(kt, "dqkv", dqkv, naive, c.width, q_width, kv_width, of_dk);
     qvl_kt_check_twice(kt, "dqkv", dqkv, naive, c.width, q_width + kv_width, kv_width, 0);
     qvl_kt_end(kt);
+}
+
+static void backward_case(qvl_kt *kt, const qvl_attention_shape *shape)
+{
+    one_case(kt, shape, false);
+    one_case(kt, shape, true);
 }
 
 static void single_sequences(void **state)

@@ -7,8 +7,8 @@
 
 static const struct {
     int64_t T, D;
-} SHAPES[] = {{0, 64},    {1, 1},   {1, 3584}, {2, 7},    {7, 3584}, {33, 129}, {63, 64},
-              {64, 1280}, {65, 31}, {71, 229}, {129, 65}, {257, 96}, {3, 5120}};
+} SHAPES[] = {{0, 64},  {1, 1},    {1, 3584}, {2, 7},    {7, 3584}, {33, 129}, {63, 64}, {64, 1280},
+              {65, 31}, {71, 229}, {129, 65}, {257, 96}, {3, 5120}, {2, 8192}, {3, 9000}};
 
 typedef enum residual { NO_DELTA, SEPARATE_X_OUT, X_OUT_IS_X, N_RESIDUALS } residual;
 static const char *const RESIDUALS[N_RESIDUALS] = {"no delta", "x_out", "x_out == x"};
