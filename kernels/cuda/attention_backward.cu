@@ -6,9 +6,7 @@
 //      several, whose sums a last kernel adds
 //   3. in the same launch, a block has 64 queries of one head and walks over their keys: dq
 // Scores are computed in both walks; that is the price of a fixed order of sums.
-#include "kernels/cuda/attention_cuda.cuh"
-#include "kernels/cuda/cuda_backend.cuh"
-#include "kernels/cuda/tile.cuh"
+#include "kernels/cuda/attention_sums.cuh"
 
 namespace qvl
 {
@@ -20,31 +18,6 @@ enum { ROWS = ATTENTION_ROWS, THREADS = 128, PART = 32 };
 template <int DH> static size_t backward_shared_bytes()
 {
     return (size_t)6 * ROWS * tile_shape<DH>::PITCH * sizeof(bf16) + 4 * ROWS * sizeof(float);
-}
-
-// One warp a row and head.
-template <int DH>
-static __global__ void attention_delta_kernel(const __grid_constant__ attention_params p,
-                                              const bf16 *dout, float *delta)
-{
-    const int item = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), H = (int)p.H;
-    const int lane = threadIdx.x % 32;
-    follow();
-    if (item >= (int)p.T * H)
-        return;
-    const int64_t t = item / H, head = item % H;
-    const bf16 *out = (const bf16 *)p.out + t * p.out_stride + head * DH;
-    dout += t * p.dout_stride + head * DH;
-    float sum = 0.0f;
-    for (int d = 4 * lane; d < DH; d += 4 * 32) {
-        const uint2 o = *(const uint2 *)(out + d), g = *(const uint2 *)(dout + d);
-        sum += low_half(o.x) * low_half(g.x) + high_half(o.x) * high_half(g.x) +
-               low_half(o.y) * low_half(g.y) + high_half(o.y) * high_half(g.y);
-    }
-    for (int offset = 16; offset; offset /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    if (lane == 0)
-        delta[head * p.T + t] = sum;
 }
 
 // 64 float values of one head's row statistics on their way into shared memory; zeros past n_valid.
@@ -137,6 +110,28 @@ static __device__ __forceinline__ void store_part(float *to, int64_t stride,
                     make_float2(c[n][half * 2], c[n][half * 2 + 1]);
 }
 
+// dk and dv: whole, turned back, to dqkv, or this block's part.
+template <int DH>
+static __device__ __forceinline__ void store_keys(const attention_params &p, const kv_work &work,
+                                                  float dk[DH / 8][4], const float dv[DH / 8][4],
+                                                  bf16 *dqkv, int key)
+{
+    const int64_t first = work.at.first;
+    const int len = work.at.len, kv = work.kv;
+    if (work.part) {
+        const int64_t stride = 2 * p.KV * DH;
+        float *to = work.part + first * stride;
+        store_part<DH>(to + kv * DH, stride, dk, key, len);
+        store_part<DH>(to + (p.KV + kv) * DH, stride, dv, key, len);
+        return;
+    }
+    bf16 *to = dqkv + first * p.stride;
+    if (p.cosine)
+        turn_back<DH>(dk, p.cosine + first * (DH / 2), p.sine + first * (DH / 2), key, len);
+    store_gradient<DH>(to + (p.H + kv) * DH, p.stride, dk, key, len, p.scale);
+    store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
+}
+
 template <int DH, bool CAUSAL>
 static __device__ __forceinline__ void key_side(const attention_params &p, const kv_work &work,
                                                 const bf16 *dout, const float *delta, bf16 *dqkv,
@@ -198,68 +193,7 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
             multiply_columns<DH, PART / 16>(dk, a, q_tile, part);
         }
     }
-    if (work.part) {
-        const int64_t stride = 2 * p.KV * DH;
-        float *to = work.part + first * stride;
-        store_part<DH>(to + kv * DH, stride, dk, key, len);
-        store_part<DH>(to + (p.KV + kv) * DH, stride, dv, key, len);
-        return;
-    }
-    bf16 *to = dqkv + first * p.stride;
-    if (p.cosine)
-        turn_back<DH>(dk, p.cosine + first * (DH / 2), p.sine + first * (DH / 2), key, len);
-    store_gradient<DH>(to + (p.H + kv) * DH, p.stride, dk, key, len, p.scale);
-    store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
-}
-
-static __device__ __forceinline__ float4 sum_splits(const float *from, int64_t stride, int splits)
-{
-    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (int s = 0; s < splits; s++) {
-        const float4 x = __ldcs((const float4 *)(from + s * stride));
-        sum.x += x.x;
-        sum.y += x.y;
-        sum.z += x.z;
-        sum.w += x.w;
-    }
-    return sum;
-}
-
-static __device__ __forceinline__ void store4(bf16 *to, const float x[4], float scale)
-{
-    *(uint2 *)to =
-        make_uint2(pack_bf16(x[0] * scale, x[1] * scale), pack_bf16(x[2] * scale, x[3] * scale));
-}
-
-// dk, dv of the splits added up, in order. A thread has four columns of either half of a head.
-template <int DH>
-static __global__ void attention_sum_parts_kernel(const __grid_constant__ attention_params p,
-                                                  const float *parts, int splits, bf16 *dqkv)
-{
-    const int KV = (int)p.KV, item = (int)(blockIdx.x * 256 + threadIdx.x);
-    const int col = item % (DH / 8) * 4, head = item / (DH / 8) % (2 * KV);
-    const int64_t t = item / (DH / 8) / (2 * KV), width = 2 * KV * DH;
-    follow();
-    if (t >= p.T)
-        return;
-    const float *from = parts + t * width + head * DH + col;
-    const float4 l = sum_splits(from, p.T * width, splits);
-    const float4 h = sum_splits(from + DH / 2, p.T * width, splits);
-    float low[4] = {l.x, l.y, l.z, l.w}, high[4] = {h.x, h.y, h.z, h.w};
-    if (p.cosine && head < KV) {
-        const float4 c = *(const float4 *)(p.cosine + t * (DH / 2) + col);
-        const float4 s = *(const float4 *)(p.sine + t * (DH / 2) + col);
-        const float cosine[4] = {c.x, c.y, c.z, c.w}, sine[4] = {s.x, s.y, s.z, s.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float x = low[i], y = high[i];
-            low[i] = x * cosine[i] + y * sine[i];
-            high[i] = y * cosine[i] - x * sine[i];
-        }
-    }
-    bf16 *to = dqkv + t * p.stride + (p.H + head) * DH + col;
-    store4(to, low, head < KV ? p.scale : 1.0f);
-    store4(to + DH / 2, high, head < KV ? p.scale : 1.0f);
+    store_keys<DH>(p, work, dk, dv, dqkv, key);
 }
 
 // ---- dq: rows of the fragments are queries, columns are keys ------------------------------------

@@ -19,7 +19,7 @@ static __host__ __device__ __forceinline__ int du_blocks_per_part(const output_p
 
 static __host__ __device__ __forceinline__ int db_blocks_per_tile(const output_params &p)
 {
-    return blocks_of((int)p.out_total * TILE_RANK, 4 * LORA_THREADS);
+    return blocks_of((int)p.out_total * TILE_RANK, LORA_THREADS);
 }
 
 // A block: some values (row, rank) of du of one part. Each warp adds every LORA_WARPS-th slab, then
@@ -48,41 +48,37 @@ static __device__ __forceinline__ void sum_du(const output_params &p, int block)
         __float2bfloat16(sum);
 }
 
-// A block: some values (output, rank) of one tile, four ranks a thread.
+// A block: some values (output, rank) of one tile. One value a thread: with four there are too few
+// threads to hide the loads.
 static __device__ __forceinline__ void sum_db(const output_params &p, int block)
 {
     const int per_tile = db_blocks_per_tile(p), tile = block / per_tile;
-    const int item = (block % per_tile * LORA_THREADS + threadIdx.x) * 4;
+    const int item = block % per_tile * LORA_THREADS + threadIdx.x;
     const int column = item / TILE_RANK, r = tile * TILE_RANK + item % TILE_RANK;
     const int width = (int)p.out_total * TILE_RANK;
-    if (item >= width)
+    if (item >= width || r >= p.rank)
         return;
     int index = 0;
     while (index + 1 < p.n_parts && column >= p.part[index + 1].first_out)
         index++;
     float *to = p.part[index].db + (column - p.part[index].first_out) * p.rank + r;
-    const float4 sum = sum_strided((const float4 *)(p.db_parts + (int64_t)tile * width + item),
-                                   (int64_t)p.n_tiles * width / 4, p.n_chunks);
-    const float x[4] = {sum.x, sum.y, sum.z, sum.w};
-#pragma unroll
-    for (int k = 0; k < 4; k++)
-        if (r + k < p.rank)
-            to[k] += p.scale * x[k];
+    const float old = *to;
+    *to = old + p.scale * sum_strided(p.db_parts + (int64_t)tile * width + item,
+                                      (int64_t)p.n_tiles * width, p.n_chunks);
 }
 
-// A block: some columns of one rank of one tile, four a thread.
+// A block: some columns of one rank of one tile.
 static __device__ __forceinline__ void sum_da(const lora_sums &s, int block)
 {
-    const int per_row = blocks_of(s.in, 4 * LORA_THREADS), row = block / per_row;
-    const int column = (block % per_row * LORA_THREADS + threadIdx.x) * 4;
+    const int per_row = blocks_of(s.in, LORA_THREADS), row = block / per_row;
+    const int column = block % per_row * LORA_THREADS + threadIdx.x;
     const int tile = row / TILE_RANK, r = row % TILE_RANK;
     if (column >= s.in || r >= s.ranks[tile])
         return;
-    float4 *to = (float4 *)(s.da[tile] + (int64_t)r * s.in + column);
-    float4 old = *to;
-    add_to(&old, sum_strided((const float4 *)(s.da_parts + (int64_t)row * s.in + column),
-                             (int64_t)s.n_tiles * TILE_RANK * s.in / 4, s.da_chunks));
-    *to = old;
+    float *to = s.da[tile] + (int64_t)r * s.in + column;
+    const float old = *to;
+    *to = old + sum_strided(s.da_parts + (int64_t)row * s.in + column,
+                            (int64_t)s.n_tiles * TILE_RANK * s.in, s.da_chunks);
 }
 
 // The first blocks are those of du, then come dB of the linears, then dA.
@@ -131,7 +127,7 @@ cudaError_t launch_sums(const lora_sums &s, cudaStream_t stream)
     n.du = s.has_du ? s.out[0].n_parts * du_blocks_per_part(s.out[0]) : 0;
     for (int i = 0; i < s.n_out; i++)
         n.db[i] = s.out[i].n_tiles * db_blocks_per_tile(s.out[i]);
-    n.da = s.n_tiles * TILE_RANK * blocks_of(s.in, 4 * LORA_THREADS);
+    n.da = s.n_tiles * TILE_RANK * blocks_of(s.in, LORA_THREADS);
     return launch(lora_sum_kernel, dim3((unsigned)(n.du + n.db[0] + n.db[1] + n.da)), LORA_THREADS,
                   0, stream, s, n);
 }

@@ -64,19 +64,15 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     __shared__ float scratch[32];
     const int64_t t = blockIdx.x;
     float v[PACKS][8], g[PACKS][8], to[PACKS][8], dot = 0.0f; // x, w dy, dx
-    // x is of the forward pass: older than the kernel before this one
-    const float r = inv_rms[t];
-#pragma unroll
-    for (int k = 0; k < PACKS; k++)
-        if (column_of(k) < D)
-            pack8<T>::load(v[k], x + t * D + column_of(k));
     follow();
+    const float r = inv_rms[t];
 #pragma unroll
     for (int k = 0; k < PACKS; k++) {
         const int64_t d = column_of(k);
         float w[8];
         if (d >= D)
             continue;
+        pack8<T>::load(v[k], x + t * D + d);
         pack8<T>::load(w, weight + d);
         pack8<T>::load(g[k], dy + t * D + d);
         pack8<T>::load(to[k], dx + t * D + d);
