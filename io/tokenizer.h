@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/base/sha256.h"
 #include "src/base/status.h"
 #include "src/base/text.h"
 
@@ -42,6 +43,10 @@ qvl_status qvl_ids_add(qvl_ids *ids, const int32_t *values, size_t n, qvl_err *e
  * implemented; the message names file and member. */
 qvl_status qvl_tokenizer_load(qvl_tokenizer **out, const char *path, qvl_err *err);
 void qvl_tokenizer_destroy(qvl_tokenizer *tokenizer);
+
+/* SHA-256 of the file, 64 hexadecimal digits, without looking into it; errors as above. */
+qvl_status qvl_tokenizer_file_sha256(char out[QVL_SHA256_TEXT_BYTES], const char *path,
+                                     qvl_err *err);
 
 /* Highest id + 1; ids below it may be unused. */
 int32_t qvl_tokenizer_n_ids(const qvl_tokenizer *tokenizer);

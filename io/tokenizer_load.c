@@ -17,13 +17,32 @@ static qvl_status parse(json_t **out, const char *path, const qvl_text *text, qv
     return QVL_OK;
 }
 
+/* The file's text and its SHA-256. */
+static qvl_status read_file(qvl_text *text, char sha256[QVL_SHA256_TEXT_BYTES], const char *path,
+                            qvl_err *err)
+{
+    int64_t size = 0;
+    qvl_status rc = qvl_file_size(&size, path, err); /* a pipe would be waited for */
+    if (rc == QVL_OK)
+        rc = qvl_file_read(text, path, QVL_TOKENIZER_FILE_BYTES, err);
+    return rc == QVL_OK ? qvl_sha256_bytes(sha256, text->data, text->len, err) : rc;
+}
+
+qvl_status qvl_tokenizer_file_sha256(char out[QVL_SHA256_TEXT_BYTES], const char *path,
+                                     qvl_err *err)
+{
+    qvl_text text = {0};
+    const qvl_status rc = read_file(&text, out, path, err);
+    qvl_text_fini(&text);
+    return rc;
+}
+
 qvl_status qvl_tokenizer_load(qvl_tokenizer **out, const char *path, qvl_err *err)
 {
     qvl_tokenizer_file file = {.path = path, .err = err};
     uint16_t map[256];
     qvl_text text = {0};
     json_t *root = NULL;
-    int64_t size = 0;
     qvl_status rc = QVL_OK;
     *out = NULL;
     qvl_byte_map(map);
@@ -31,9 +50,7 @@ qvl_status qvl_tokenizer_load(qvl_tokenizer **out, const char *path, qvl_err *er
     for (int byte = 0; byte < 256; byte++)
         file.byte_of[map[byte]] = (int16_t)byte;
     QVL_TRY(qvl_alloc(&file.tokenizer, 1, sizeof *file.tokenizer, "tokenizer", err));
-    QVL_TRY(qvl_file_size(&size, path, err)); /* a pipe would be waited for */
-    QVL_TRY(qvl_file_read(&text, path, QVL_TOKENIZER_FILE_BYTES, err));
-    QVL_TRY(qvl_sha256_bytes(file.tokenizer->sha256, text.data, text.len, err));
+    QVL_TRY(read_file(&text, file.tokenizer->sha256, path, err));
     QVL_TRY(parse(&root, path, &text, err));
     QVL_TRY(qvl_tokenizer_check_options(&file, root));
     QVL_TRY(qvl_tokenizer_read_vocab(&file, root));

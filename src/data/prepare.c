@@ -263,14 +263,9 @@ static qvl_status check_tokenizer(const qvl_tokenizer *tokenizer, const qvl_mode
     return QVL_OK;
 }
 
-static qvl_status open_tokenizer(prepare_context *c, const qvl_model_dims *dims,
-                                 const char *model_dir, qvl_err *err)
+/* How records are encoded, and with which limits. */
+static qvl_status choose_options(prepare_context *c, const qvl_model_dims *dims, qvl_err *err)
 {
-    char path[QVL_PATH_BYTES];
-    qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_path_join(path, model_dir, "tokenizer.json", err));
-    QVL_TRY(qvl_tokenizer_load(&c->tokenizer, path, err));
-    QVL_TRY(check_tokenizer(c->tokenizer, dims, path, err));
     const qvl_config *config = c->config;
     c->options = (qvl_encode_options){.cutoff_len = config->cutoff_len,
                                       .train_on_prompt = config->train_on_prompt,
@@ -288,8 +283,18 @@ static qvl_status open_tokenizer(prepare_context *c, const qvl_model_dims *dims,
     c->options.limits.image_min_pixels = config->image_min_pixels;
     c->options.limits.max_pixels = dims->max_pixels;
     c->options.limits.min_pixels = dims->min_pixels;
-    QVL_TRY(qvl_image_limits_check(&c->options.limits, err));
-out:
+    return qvl_image_limits_check(&c->options.limits, err);
+}
+
+/* Only where something has to be encoded: reading it takes half a second. */
+static qvl_status open_tokenizer(prepare_context *c, const qvl_model_dims *dims, const char *path,
+                                 const char *sha256, qvl_err *err)
+{
+    qvl_status rc = qvl_tokenizer_load(&c->tokenizer, path, err);
+    if (rc == QVL_OK)
+        rc = check_tokenizer(c->tokenizer, dims, path, err);
+    if (rc == QVL_OK && strcmp(qvl_tokenizer_sha256(c->tokenizer), sha256) != 0)
+        rc = qvl_fail(err, QVL_EDATA, "%s: was written to meanwhile; start again", path);
     return rc;
 }
 
@@ -335,20 +340,31 @@ qvl_status qvl_prepare(qvl_prepared *out, const qvl_config *config, const qvl_mo
                          .log = log,
                          .n_threads = n_threads,
                          .skips = strcmp(config->on_bad_sample, "skip") == 0};
-    char limits[64];
+    char limits[64], tokenizer[QVL_PATH_BYTES], sha256[QVL_SHA256_TEXT_BYTES];
     bool fits = false;
-    qvl_status rc = QVL_OK;
+    qvl_err why = {QVL_OK, ""};
+    qvl_status rc = QVL_OK, found = QVL_OK;
     if (!config->dataset || !config->dataset[0])
         return take_as_is(out, config, world, err);
     qvl_world_set_phase(world, "encoding the data");
-    rc = open_tokenizer(&c, dims, model_dir, err);
+    rc = choose_options(&c, dims, err);
     if (rc == QVL_OK)
         rc = choose_paths(out, config, err);
+    if (rc == QVL_OK)
+        rc = qvl_path_join(tokenizer, model_dir, "tokenizer.json", err);
+    if (rc == QVL_OK)
+        rc = qvl_tokenizer_file_sha256(sha256, tokenizer, err);
     QVL_TRY(qvl_world_agree(world, rc, err));
     snprintf(limits, sizeof limits, "%" PRId64 " %" PRId64, dims->min_pixels, dims->max_pixels);
-    QVL_TRY(qvl_selection_make(&c.selection, config, qvl_tokenizer_sha256(c.tokenizer), limits,
-                               world, err));
-    QVL_TRY(find_existing(&c, out, &fits, err));
+    QVL_TRY(qvl_selection_make(&c.selection, config, sha256, limits, world, err));
+    found = find_existing(&c, out, &fits, &why);
+    if (!fits) /* a tokenizer that is no good explains more than a file that does not fit */
+        QVL_TRY(qvl_world_agree(world, open_tokenizer(&c, dims, tokenizer, sha256, err), err));
+    if (found != QVL_OK) {
+        *err = why;
+        rc = found;
+        goto out;
+    }
     if (c.selection.n_eval == 0)
         out->eval_path[0] = '\0';
     if (fits) {

@@ -180,3 +180,9 @@ rm -r data && cd "$WORK" && rm -r demo && "$BIN/qvl_demo" demo --samples 12 > "$
 must "encoding with one tokenizer" on 1 qvl_prep demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
 perl -pi -e 's/"Isolated"/"Isolated" /' model/tokenizer.json
 refused "another tokenizer's HDF5" 65 "t.h5: was made from other data, tokenizer or settings" demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
+cp model/tokenizer.json whole.json
+head -c 1000 whole.json > model/tokenizer.json
+refused "a torn tokenizer beside an HDF5 file" 65 "model/tokenizer.json" demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
+rm model/tokenizer.json
+refused "no tokenizer beside an HDF5 file" 66 "model/tokenizer.json" demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
+mv whole.json model/tokenizer.json
