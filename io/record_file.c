@@ -13,13 +13,15 @@
 enum { DEPTH_LIMIT = 2048 }; /* jansson's own */
 
 /* Only what separates records matters here: brackets, strings, and commas at the top. Whatever else
- * is wrong inside a record is found when it is parsed. */
+ * is wrong inside a record is found when it is parsed. In an array, brackets that do not match
+ * leave nothing to go on from; where each record has a line, the next line is. */
 typedef enum place {
     AT_START,      /* nothing but blanks so far */
     BEFORE_RECORD, /* in an array: after '[' or ',' */
     AFTER_RECORD,  /* in an array: after '}' */
     BETWEEN_LINES, /* JSON lines: before or after a record */
     IN_RECORD,
+    IN_BAD_LINE, /* JSON lines: what is wrong ends with the line */
     AFTER_ARRAY
 } place;
 
@@ -27,6 +29,7 @@ typedef struct scanner {
     const char *path;
     place at;
     bool is_array, in_string, is_escaped, after_comma;
+    bool has_lines; /* JSON lines whose records have a line each: what is torn is a bad record */
     int depth;
     char open[DEPTH_LIMIT]; /* what each level of the record began with */
     int64_t offset, line;
@@ -50,22 +53,33 @@ static void begin_record(scanner *s)
     s->depth = 1;
 }
 
-static qvl_status end_record(scanner *s)
+/* The record ends before end. */
+static qvl_status end_record(scanner *s, int64_t end)
 {
     qvl_record_list *list = s->list;
     const qvl_status rc = qvl_reserve(&list->spans, &list->capacity, list->count + 1,
                                       sizeof *list->spans, "record list", s->err);
     if (rc != QVL_OK)
         return rc;
-    s->span.length = s->offset + 1 - s->span.offset;
+    s->span.length = end - s->span.offset;
     list->spans[list->count++] = s->span;
     s->at = s->is_array ? AFTER_RECORD : BETWEEN_LINES;
-    s->after_comma = false;
+    s->in_string = s->is_escaped = s->after_comma = false;
+    return QVL_OK;
+}
+
+/* Where records have a line each, this one is taken up to the line's end and found wrong when it is
+ * parsed. */
+static qvl_status spoil(scanner *s)
+{
+    s->at = IN_BAD_LINE;
     return QVL_OK;
 }
 
 static qvl_status enter(scanner *s, unsigned char c)
 {
+    if (s->depth >= DEPTH_LIMIT && s->has_lines)
+        return spoil(s);
     if (s->depth >= DEPTH_LIMIT)
         return qvl_fail(s->err, QVL_EDATA, "%s:%" PRId64 ": nested deeper than %d", s->path,
                         s->line, DEPTH_LIMIT);
@@ -76,12 +90,14 @@ static qvl_status enter(scanner *s, unsigned char c)
 static qvl_status leave(scanner *s, unsigned char c)
 {
     const char expected = s->open[s->depth - 1] == '{' ? '}' : ']';
+    if (c != (unsigned char)expected && s->has_lines)
+        return spoil(s);
     if (c != (unsigned char)expected)
         return qvl_fail(s->err, QVL_EDATA,
                         "%s:%" PRId64 ": found '%c', expected '%c' in the record that begins in "
                         "line %" PRId64,
                         s->path, s->line, c, expected, s->span.line);
-    return --s->depth == 0 ? end_record(s) : QVL_OK;
+    return --s->depth == 0 ? end_record(s, s->offset + 1) : QVL_OK;
 }
 
 static qvl_status inside_record(scanner *s, unsigned char c)
@@ -90,6 +106,12 @@ static qvl_status inside_record(scanner *s, unsigned char c)
         return qvl_fail(s->err, QVL_EDATA,
                         "%s:%" PRId64 ": the record that begins here has no end within %d MiB",
                         s->path, s->span.line, QVL_RECORD_LIMIT_BYTES >> 20);
+    if (c == '\n' && s->in_string && !s->is_array)
+        s->has_lines = true; /* no string goes on in another line: this one is torn */
+    if (c == '\n' && s->has_lines)
+        return end_record(s, s->offset);
+    if (s->at == IN_BAD_LINE)
+        return QVL_OK;
     if (s->in_string) {
         if (s->is_escaped)
             s->is_escaped = false;
@@ -110,6 +132,8 @@ static qvl_status inside_record(scanner *s, unsigned char c)
 
 static qvl_status outside_record(scanner *s, unsigned char c)
 {
+    if (c == '\n' && s->at == BETWEEN_LINES && s->span.line == s->line)
+        s->has_lines = true; /* a record began and ended in this line */
     if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
         return QVL_OK;
     switch (s->at) {
@@ -139,10 +163,10 @@ static qvl_status outside_record(scanner *s, unsigned char c)
         s->at = c == ',' ? BEFORE_RECORD : AFTER_ARRAY;
         return QVL_OK;
     case BETWEEN_LINES:
-        if (c != '{')
+        if (c != '{' && !s->has_lines)
             return unexpected(s, c, "an object '{' on each line");
         begin_record(s);
-        return QVL_OK;
+        return c == '{' ? QVL_OK : spoil(s);
     default:
         return unexpected(s, c, "nothing after the array");
     }
@@ -152,7 +176,8 @@ static qvl_status scan_block(scanner *s, const unsigned char *block, size_t n)
 {
     for (size_t i = 0; i < n; i++, s->offset++) {
         const unsigned char c = block[i];
-        const qvl_status rc = s->at == IN_RECORD ? inside_record(s, c) : outside_record(s, c);
+        const bool is_inside = s->at == IN_RECORD || s->at == IN_BAD_LINE;
+        const qvl_status rc = is_inside ? inside_record(s, c) : outside_record(s, c);
         if (rc != QVL_OK)
             return rc;
         s->line += c == '\n';
@@ -160,8 +185,10 @@ static qvl_status scan_block(scanner *s, const unsigned char *block, size_t n)
     return QVL_OK;
 }
 
-static qvl_status check_end(const scanner *s)
+static qvl_status check_end(scanner *s)
 {
+    if (s->has_lines && (s->at == IN_RECORD || s->at == IN_BAD_LINE))
+        return end_record(s, s->offset); /* the last line is torn */
     if (s->at == IN_RECORD)
         return qvl_fail(s->err, QVL_EDATA,
                         "%s:%" PRId64
@@ -287,5 +314,11 @@ qvl_status qvl_record_read(json_t **out, int fd, const char *path, const qvl_rec
     if (!*out && rc == QVL_OK)
         rc = qvl_fail(err, QVL_EDATA, "%s:%" PRId64 ": %s", path, span->line + why.line - 1,
                       why.text);
+    if (rc == QVL_OK && !json_is_object(*out)) { /* a bad line */
+        json_decref(*out);
+        *out = NULL;
+        rc = qvl_fail(err, QVL_EDATA, "%s:%" PRId64 ": a record must be an object '{'", path,
+                      span->line);
+    }
     return rc;
 }

@@ -1,5 +1,6 @@
 /* Where the records of a JSON data file are: a JSON array of objects, or objects one after the
- * other (JSON lines).
+ * other (JSON lines). Once a line has held a whole record, each line is taken to hold its own: one
+ * that is torn is a record that qvl_record_read refuses, and the next line is the next record.
  *
  * Finding them is one pass over the file in blocks; nothing of their content is kept, so memory is
  * 24 bytes a record. A record is then read and parsed by itself, by whoever needs it.

@@ -173,6 +173,12 @@ odd '{"instruction": "a", "output": "b"}\n{"instruction": "\\ud800", "output": "
 refused "a lone surrogate" 65 'data/odd.jsonl: sample 1: data/odd.jsonl:2: invalid Unicode' base.yaml dataset=odd output_dir=out
 odd '{"instruction": "a", "output": "b"\n'
 refused "a record without an end" 65 'data/odd.jsonl:1: the record that begins here does not end' base.yaml dataset=odd output_dir=out
+odd '{"instruction": "a", "output": "b"}\n{"instruction": "a", "out\nnothing\n{"instruction": "c", "output": "d"}\n{"instruction": "e"'
+refused "torn lines" 65 'data/odd.jsonl: sample 1: data/odd.jsonl:2: .*\(and 2 more bad samples\)$' base.yaml dataset=odd output_dir=out
+grep -q '^  data/odd.jsonl: sample 4: data/odd.jsonl:5: ' "$WORK/log.1" || fail "the last line of a file that was cut"
+prep 0 base.yaml dataset=odd output_dir=out tokenized_path=o.h5 on_bad_sample=skip
+says "torn lines are left out" '^bad samples left out \(on_bad_sample: skip\): 3$'
+rm o.h5
 odd ''
 refused "an empty file" 65 'data/odd.jsonl: is empty' base.yaml dataset=odd output_dir=out
 odd '\xef\xbb\xbf{"instruction": "x\\u0000y", "output": "b", "id": 123456789012345678901234567890}\r\n'

@@ -88,19 +88,13 @@ static void wrong_files_are_refused(void **state)
         {"[[]]", "records.json:1: found '[', expected an object '{'"},
         {"[{}]\n\n[{}]", "records.json:3: found '[', expected nothing after the array"},
         {"[{}] x", "records.json:1: found 'x', expected nothing after the array"},
-        {"{}\n{},\n", "records.json:2: found ',', expected an object '{' on each line"},
-        {"{}\n]", "records.json:2: found ']', expected an object '{' on each line"},
-        {"{}\nnull\n", "records.json:2: found 'n', expected an object '{' on each line"},
-        {"{}\n\x01", "records.json:2: found 'another byte', expected an object"},
-        {"{}\n\n{\"a\": [1, 2\n\n\n", "records.json:3: the record that begins here does not end"},
-        {"{}\n{\"a\": \"b}\n{}\n", "records.json:2: the record that begins here does not end"},
-        {"{}\n{\"a\": \"b\\\"}\n", "records.json:2: the record that begins here does not end"},
+        {"{\"a\": [1, 2\n\n\n", "records.json:1: the record that begins here does not end"},
+        {"{\"a\": [1}\n{}\n",
+         "records.json:1: found '}', expected ']' in the record that begins in line 1"},
         {"[\n{},\n{\"a\": {}\n]",
          "records.json:4: found ']', expected '}' in the record that begins in line 3"},
         {"[{\"a\": ]}]",
          "records.json:1: found ']', expected '}' in the record that begins in line 1"},
-        {"{}\n{\"a\": [1}\n{}",
-         "records.json:2: found '}', expected ']' in the record that begins in line 2"},
         {"\xff\xfe[", "records.json:1: found 'another byte', expected '[' or '{'"},
     };
     char path[QVL_PATH_BYTES];
@@ -117,6 +111,55 @@ static void wrong_files_are_refused(void **state)
                    "nowhere");
     expect_failure(qvl_record_list_scan(&list, scratch, &err), QVL_EMISSING, &err,
                    "is a directory");
+}
+
+/* Of JSON lines the others are found; those that are wrong are records that are refused. */
+static void torn_lines_are_bad_records(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *records;
+        size_t bad; /* which of them */
+        const char *why;
+    } CASES[] = {
+        {"{}\n{},\n{}\n", "{}|{}|,|{}", 2, "records.json:2: '[' or '{' expected near ','"},
+        {"{}\n]", "{}|]", 1, "records.json:2: '[' or '{' expected near ']'"},
+        {"{}\nnull\n{}", "{}|null|{}", 1, "records.json:2: '[' or '{' expected near 'null'"},
+        {"{}\n\x01\n", "{}|\x01", 1, "records.json:2: "},
+        {"{}\n[1, {}]\n{}", "{}|[1, {}]|{}", 1, "records.json:2: a record must be an object '{'"},
+        {"{}\n\n{\"a\": [1, 2\n\n\n{}", "{}|{\"a\": [1, 2|{}", 1, "records.json:3: ']' expected"},
+        {"{}\n{\"a\": \"b}\n{}\n", "{}|{\"a\": \"b}|{}", 1, "records.json:2: premature end"},
+        {"{}\n{\"a\": \"b\\\"}\r\n{}", "{}|{\"a\": \"b\\\"}\r|{}", 1, "records.json:2: "},
+        {"{}\n{\"a\": \"b\\\n{}", "{}|{\"a\": \"b\\|{}", 1, "records.json:2: "},
+        {"{}\n{\"a\": [1}\n{}", "{}|{\"a\": [1}|{}", 1, "records.json:2: ']' expected near '}'"},
+        {"{}\n{\"a\": 1}}\n{}", "{}|{\"a\": 1}|}|{}", 2, "records.json:2: "},
+        {"{}\n{\"a\": {\"b\"", "{}|{\"a\": {\"b\"", 1, "records.json:2: ':' expected"},
+        {"{\"a\": \"b\n{}\n", "{\"a\": \"b|{}", 0, "records.json:1: premature end"},
+    };
+    char path[QVL_PATH_BYTES];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        qvl_record_list list = {0};
+        qvl_text scratch_text = {0};
+        json_t *value = NULL;
+        expect_records(CASES[i].text, strlen(CASES[i].text), CASES[i].records);
+        file_with(path, CASES[i].text, strlen(CASES[i].text));
+        assert_int_equal(qvl_record_list_scan(&list, path, NULL), QVL_OK);
+        const int fd = open(path, O_RDONLY);
+        for (size_t k = 0; k < list.count; k++) {
+            qvl_err err = {0};
+            const qvl_status rc =
+                qvl_record_read(&value, fd, path, &list.spans[k], &scratch_text, &err);
+            if (k == CASES[i].bad)
+                expect_failure(rc, QVL_EDATA, &err, CASES[i].why);
+            else
+                expect_ok(rc, &err);
+            json_decref(value);
+            value = NULL;
+        }
+        close(fd);
+        qvl_text_fini(&scratch_text);
+        qvl_record_list_fini(&list);
+    }
 }
 
 /* The middle record of a file is read; QVL_OK gives its text as Python prints it. */
@@ -284,9 +327,13 @@ static void large_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records_are_found),  cmocka_unit_test(wrong_files_are_refused),
-        cmocka_unit_test(records_are_parsed), cmocka_unit_test(faults_in_records_name_the_line),
-        cmocka_unit_test(nesting_is_bounded), cmocka_unit_test(large_files),
+        cmocka_unit_test(records_are_found),
+        cmocka_unit_test(wrong_files_are_refused),
+        cmocka_unit_test(torn_lines_are_bad_records),
+        cmocka_unit_test(records_are_parsed),
+        cmocka_unit_test(faults_in_records_name_the_line),
+        cmocka_unit_test(nesting_is_bounded),
+        cmocka_unit_test(large_files),
     };
     return cmocka_run_group_tests_name("record_file", tests, scratch_make, scratch_remove);
 }
