@@ -1,11 +1,11 @@
 // Attention backward on tensor cores (bf16), without atomics:
-//   1. delta[h,t] = sum_d dout * out
-//   2. a block has 64 keys of one key/value head and walks over all queries that see them, of the
-//   query
-//      heads that share it: dk, dv. Where that gives too few blocks the heads are split over
+//   1. delta[h,t] = sum_d dout * out (attention_sums.cuh)
+//   2. a block has 64 keys of one key/value head and walks over all queries that see them, of
+//      the heads that share it: dk, dv. Where that gives too few blocks the heads are split over
 //      several, whose sums a last kernel adds
 //   3. in the same launch, a block has 64 queries of one head and walks over their keys: dq
-// Scores are computed in both walks; that is the price of a fixed order of sums.
+// With a table, dq and dk are turned back before they are stored. Scores are computed in both
+// walks; that is the price of a fixed order of sums.
 #include "kernels/cuda/attention_sums.cuh"
 
 namespace qvl

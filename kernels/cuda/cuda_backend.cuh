@@ -22,7 +22,7 @@ typedef __nv_bfloat16 bf16;
 
 struct gemm_cache;
 
-enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 1 << 16 };
+enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 1 << 19 };
 static const size_t STAGING_BYTES = (size_t)8 << 20;
 static const size_t GEMM_WORKSPACE_BYTES = (size_t)32 << 20;
 
@@ -109,7 +109,8 @@ static inline int64_t divide_up(int64_t n, int64_t by)
 // Kernels of a step follow each other closely: the blocks of the next one are set up while the last
 // blocks of this one end (programmatic dependent launch, from sm_90 on).
 
-// Launches kernel so; it calls follow() before it touches memory.
+// Launches kernel so. Before it calls follow() a kernel may only read what is older than the kernel
+// launched just ahead of it, which must itself have called follow() in every block.
 template <typename... P, typename... A>
 static inline cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, size_t shared,
                                  cudaStream_t stream, const A &...args)
@@ -221,7 +222,7 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
     return sum;
 }
 
-// Adapters of a bf16 linear, forward: lora_forward.cu; backward: lora_sums.cuh.
+// Adapters of a bf16 linear, forward: lora_forward.cu; backward: lora_backward.cuh.
 // Whether down's adapters and SwiGLU share a pass: for one pass' worth of ranks.
 bool lora_can_fuse_swiglu(const qvl_linear *linear);
 // gate_up: NULL, or what x is made of here, silu(gate) up (lora_can_fuse_swiglu).

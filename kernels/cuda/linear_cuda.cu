@@ -1,6 +1,6 @@
 // The frozen linear with its adapters. bf16: adapters ride in tails (lora_forward.cu and its
 // neighbours). float32, for exactness: separate products, as on the CPU.
-#include "kernels/cuda/lora_sums.cuh"
+#include "kernels/cuda/lora_backward.cuh"
 
 namespace qvl
 {

@@ -16,12 +16,12 @@ enum {
     U_COLUMNS = LORA_WARPS * PIECE_COLUMNS,
     MOST_SHARES = 16,
     LEAST_STEPS = 2,
-    MOST_BLOCKS_PER_SM = 4
+    MOST_U_BLOCKS_PER_SM = 4
 };
 
-__host__ __device__ constexpr int blocks_per_sm(int tiles)
+static constexpr int u_blocks_per_sm(int tiles)
 {
-    return tiles == 1 ? MOST_BLOCKS_PER_SM : 2;
+    return tiles == 1 ? MOST_U_BLOCKS_PER_SM : 2;
 }
 
 struct u_params {
@@ -76,7 +76,8 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
             sample[half] = (uint32_t)p.key.sample[row + 8 * half];
             token[half] = (uint32_t)p.key.token[row + 8 * half];
         }
-        // from the last columns on: of gate and up those that were written last are in the L2 cache
+        /* from the last columns on: of gate and up those that were written last are in the L2 cache
+         */
 #pragma unroll 2
     for (int64_t k0 = first + (p.in - 1) / step * step; k0 >= first; k0 -= step) {
         const int64_t col = k0 + 8 * t;
@@ -108,7 +109,7 @@ static __device__ __forceinline__ void add_pieces(float c[TILES][4], const u_par
 }
 
 template <int TILES, bool DROPS, bool IS_SWIGLU>
-static __global__ void __launch_bounds__(LORA_THREADS, blocks_per_sm(TILES))
+static __global__ void __launch_bounds__(LORA_THREADS, u_blocks_per_sm(TILES))
     lora_u_kernel(u_params p)
 {
     enum { VALUES = TILES * PIECE_ROWS * TILE_RANK };
@@ -169,18 +170,18 @@ template <int TILES> static cudaError_t launch_tiles(const u_params &p, cudaStre
 static int shares_for(const qvl_device *dev, int64_t T, int64_t in, int tiles)
 {
     const int64_t strips = divide_up(T, PIECE_ROWS), steps = divide_up(in, U_COLUMNS);
-    const int64_t wanted = blocks_per_sm(tiles) * state_of(dev)->n_sms / strips;
+    const int64_t wanted = u_blocks_per_sm(tiles) * state_of(dev)->n_sms / strips;
     const int64_t most = steps / LEAST_STEPS < MOST_SHARES ? steps / LEAST_STEPS : MOST_SHARES;
     const int64_t shares = wanted < most ? wanted : most;
     return strips > LORA_COUNTERS || shares < 1 ? 1 : (int)shares;
 }
 
-// strips * shares stay below strips + MOST_BLOCKS_PER_SM n_sms.
+// strips * shares stay below strips + MOST_U_BLOCKS_PER_SM n_sms.
 size_t lora_forward_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
     const int64_t strips = divide_up(limits->tokens, PIECE_ROWS);
     const int64_t most = strips * MOST_SHARES,
-                  wanted = strips + MOST_BLOCKS_PER_SM * state_of(dev)->n_sms;
+                  wanted = strips + MOST_U_BLOCKS_PER_SM * state_of(dev)->n_sms;
     return (size_t)((most < wanted ? most : wanted) * MAX_TILES * PIECE_ROWS * TILE_RANK) *
                sizeof(float) +
            256;

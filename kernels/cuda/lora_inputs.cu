@@ -1,14 +1,15 @@
 // Adapters of a bf16 linear, backward, the side of the inputs: one pass over x and dx
 // (lora_inputs.cuh).
+#include "kernels/cuda/lora_backward.cuh"
 #include "kernels/cuda/lora_sums.cuh"
 
 namespace qvl
 {
 
 // Blocks that a multiprocessor's registers are divided among.
-__host__ __device__ constexpr int blocks_per_sm(int tiles)
+static constexpr int input_blocks_per_sm(int tiles)
 {
-    return tiles == 1 ? MOST_BLOCKS_PER_SM : tiles <= 3 ? 4 : 2;
+    return tiles == 1 ? MOST_INPUT_BLOCKS_PER_SM : tiles <= 3 ? 4 : 2;
 }
 
 static __device__ __forceinline__ void add_to_rows(bf16 *dx, int64_t in, const input_place &at,
@@ -31,7 +32,7 @@ static __device__ __forceinline__ void add_to_rows(bf16 *dx, int64_t in, const i
 }
 
 template <int TILES, bool DROPS, bool HAS_DX>
-static __global__ void __launch_bounds__(INPUT_THREADS, blocks_per_sm(TILES))
+static __global__ void __launch_bounds__(INPUT_THREADS, input_blocks_per_sm(TILES))
     lora_inputs_kernel(input_params p)
 {
     extern __shared__ uint4 stages[];
@@ -97,21 +98,22 @@ template <int TILES> static cudaError_t launch_inputs(const input_params &p, cud
 
 size_t lora_inputs_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
-    return parts_bound(limits->tokens, limits->in_max, INPUT_SLAB,
-                       MOST_BLOCKS_PER_SM * state_of(dev)->n_sms, limits->tokens + PIECE_ROWS) *
+    return qvl_parts_bound(limits->tokens, limits->in_max, INPUT_SLAB,
+                           MOST_INPUT_BLOCKS_PER_SM * state_of(dev)->n_sms,
+                           limits->tokens + PIECE_ROWS) *
                MAX_TILES * TILE_RANK * sizeof(float) +
            256;
 }
 
 qvl_status prepare_inputs(input_params *p, qvl_device *dev, const qvl_linear *lin, int64_t T,
-                          const qvl_dropout *dropout, int slab, int blocks_per_sm, size_t *used,
+                          const qvl_dropout *dropout, int slab, int blocks_at_once, size_t *used,
                           qvl_err *err)
 {
     const int64_t n_tiles = lin->n_adapters * tiles_of(lin);
     const int64_t most = n_tiles < MAX_TILES ? n_tiles : MAX_TILES;
     void *memory = NULL;
-    p->chunk_rows = (int)chunk_rows_for(T, divide_up(lin->in, slab),
-                                        blocks_per_sm * state_of(dev)->n_sms, T + PIECE_ROWS);
+    p->chunk_rows = (int)qvl_chunk_rows(T, divide_up(lin->in, slab),
+                                        blocks_at_once * state_of(dev)->n_sms, T + PIECE_ROWS);
     p->T = T;
     p->in = lin->in;
     p->du_stride = tail_used(lin);
@@ -148,7 +150,7 @@ qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args 
     lora_sums sums = {};
     cudaError_t code = cudaSuccess;
     const qvl_status rc = prepare_inputs(&p, dev, lin, args->T, args->dropout, INPUT_SLAB,
-                                         blocks_per_sm(most), &used, err);
+                                         input_blocks_per_sm(most), &used, err);
     if (rc != QVL_OK)
         return rc;
     p.du = du;

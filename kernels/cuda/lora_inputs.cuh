@@ -17,7 +17,7 @@ enum {
     INPUT_WARPS = 4,
     INPUT_THREADS = 32 * INPUT_WARPS,
     INPUT_SLAB = INPUT_WARPS * PIECE_COLUMNS,
-    MOST_BLOCKS_PER_SM = 8
+    MOST_INPUT_BLOCKS_PER_SM = 8
 };
 
 struct input_params {
@@ -232,7 +232,7 @@ static inline dim3 input_grid(const input_params &p, int slab)
 // Chunks, for blocks of slab columns, so many at once on a multiprocessor, and room for their parts
 // in scratch.
 qvl_status prepare_inputs(input_params *p, qvl_device *dev, const qvl_linear *lin, int64_t T,
-                          const qvl_dropout *dropout, int slab, int blocks_per_sm, size_t *used,
+                          const qvl_dropout *dropout, int slab, int blocks_at_once, size_t *used,
                           qvl_err *err);
 
 } // namespace qvl

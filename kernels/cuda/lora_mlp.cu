@@ -4,6 +4,7 @@
 //   du = scale dgate B       dB += scale dgate^T u
 //
 // for ranks up to 8.
+#include "kernels/cuda/lora_backward.cuh"
 #include "kernels/cuda/lora_swiglu.cuh"
 #include "kernels/cuda/slab_ring.cuh"
 
@@ -26,11 +27,7 @@ struct strip_info {
     uint32_t token[PIECE_ROWS], sample[PIECE_ROWS];
 };
 
-enum {
-    INFO_16 = 3 * PIECE_ROWS,          // its 16-byte copies, a thread each
-    INFO_4 = 2 * PIECE_ROWS,           // and the 4-byte ones
-    DU_VALUES = PIECE_ROWS * TILE_RANK // of a strip, of gate or up
-};
+enum { DU_VALUES = PIECE_ROWS * TILE_RANK }; // of a strip, of gate or up
 
 template <bool DROPS>
 static __device__ __forceinline__ void fetch_info(strip_info *to, const mlp_params &p,
@@ -207,7 +204,7 @@ bool lora_can_fuse_mlp(const qvl_mlp_backward_args *args)
            gate_up->rank <= TILE_RANK;
 }
 
-// The parts of du and dB are those of the pass' blocks: its slabs and its chunks.
+// After prepare_down, whose chunks they have: the parts of du and dB are those of the pass' blocks.
 static void describe_gate_up(mlp_params *p, const qvl_mlp_backward_args *args)
 {
     const qvl_linear *lin = args->gate_up_proj;
@@ -285,7 +282,7 @@ size_t lora_mlp_scratch(const qvl_device *dev, const qvl_workspace_limits *limit
     const size_t du = (size_t)(limits->tokens * 2 * TILE_RANK) * sizeof(bf16);
     const size_t du_parts = (size_t)(2 * divide_up(F, SLAB_COLUMNS) * limits->tokens);
     const size_t columns =
-        parts_bound(limits->tokens, F, SLAB_COLUMNS, slots, limits->tokens + PIECE_ROWS);
+        qvl_parts_bound(limits->tokens, F, SLAB_COLUMNS, slots, limits->tokens + PIECE_ROWS);
     return du + (du_parts + 3 * columns) * TILE_RANK * sizeof(float) + 4 * 256;
 }
 

@@ -3,6 +3,7 @@
 //   du_i = scale dy_i B_i         dB_i += scale dy_i^T u_i
 //
 // A block has a slab of columns and a chunk of rows of one adapter's part of dy.
+#include "kernels/cuda/lora_backward.cuh"
 #include "kernels/cuda/lora_outputs.cuh"
 
 namespace qvl
@@ -130,7 +131,8 @@ static int pieces_for(const qvl_device *dev, const qvl_linear *lin, int64_t T)
 {
     const int64_t slots = BLOCKS_PER_SM * state_of(dev)->n_sms;
     int pieces = MOST_PIECES;
-    while (pieces > 1 && slabs_of(lin, pieces) * tiles_of(lin) * divide_up(T, LEAST_ROWS) < slots)
+    while (pieces > 1 &&
+           slabs_of(lin, pieces) * tiles_of(lin) * divide_up(T, QVL_LEAST_CHUNK_ROWS) < slots)
         pieces /= 2;
     return pieces;
 }
@@ -150,7 +152,7 @@ static output_params describe(const qvl_device *dev, const qvl_linear_backward_a
     p.n_parts = lin->n_adapters;
     p.rank = (int)lin->rank;
     p.n_tiles = (int)tiles_of(lin);
-    p.chunk_rows = (int)chunk_rows_for(args->T, (int64_t)p.n_slabs * p.n_tiles,
+    p.chunk_rows = (int)qvl_chunk_rows(args->T, (int64_t)p.n_slabs * p.n_tiles,
                                        BLOCKS_PER_SM * state_of(dev)->n_sms, OUTPUT_ROWS);
     p.n_chunks = (int)divide_up(args->T, p.chunk_rows);
     p.T = args->T;
@@ -186,17 +188,17 @@ size_t lora_du_scratch(const qvl_device *dev, const qvl_workspace_limits *limits
     const int64_t widest = MOST_PIECES * WARPS_COLUMNS,
                   slots = BLOCKS_PER_SM * state_of(dev)->n_sms;
     const int64_t wide = (divide_up(limits->out_max, widest) + QVL_MAX_FUSED) * limits->tokens;
-    // with narrow slabs, fewer than slots wide ones of LEAST_ROWS rows are cut into MOST_PIECES
-    // each
-    const int64_t narrow = slots * LEAST_ROWS * MOST_PIECES;
+    // with narrow slabs, fewer than slots wide ones of QVL_LEAST_CHUNK_ROWS rows are cut into
+    // MOST_PIECES each
+    const int64_t narrow = slots * QVL_LEAST_CHUNK_ROWS * MOST_PIECES;
     return (size_t)((wide > narrow ? wide : narrow) * R8) * sizeof(float) + 256;
 }
 
 size_t lora_db_scratch(const qvl_device *dev, const qvl_workspace_limits *limits)
 {
     const int64_t R8 = divide_up(limits->rank, TILE_RANK) * TILE_RANK;
-    return parts_bound(limits->tokens, limits->out_max, MOST_PIECES * WARPS_COLUMNS,
-                       BLOCKS_PER_SM * state_of(dev)->n_sms, OUTPUT_ROWS) *
+    return qvl_parts_bound(limits->tokens, limits->out_max, MOST_PIECES * WARPS_COLUMNS,
+                           BLOCKS_PER_SM * state_of(dev)->n_sms, OUTPUT_ROWS) *
                (size_t)R8 * sizeof(float) +
            256;
 }

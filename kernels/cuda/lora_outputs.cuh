@@ -3,7 +3,8 @@
 //   du_i = scale dy_i B_i         dB_i += scale dy_i^T u_i
 //
 // What a block sums over its columns (du) and over its rows (dB) are parts that are added up
-// afterwards, in order: du by the last block to end, dB by lora_sums.cu.
+// afterwards, in order: in lora_outputs.cu du by the last block to end, everything else by
+// lora_sums.cu.
 #ifndef QVL_KERNELS_CUDA_LORA_OUTPUTS_CUH
 #define QVL_KERNELS_CUDA_LORA_OUTPUTS_CUH
 
@@ -14,7 +15,7 @@ namespace qvl
 
 // Slabs of one adapter: columns of its part of dy.
 struct output_part {
-    const bf16 *dy; // first column
+    const bf16 *dy; // first column; of lora_outputs.cu, as are pieces and counters below
     const float *b; // [out, rank]
     float *db;      // [out, rank]
     int64_t out;
@@ -85,10 +86,6 @@ static __device__ __forceinline__ void run_outputs(float du[4], float db[2][4],
         product_16(db[j], turn(w[0][2 * j]), turn(w[0][2 * j + 1]), turn(w[1][2 * j]),
                    turn(w[1][2 * j + 1]), u_turned[0], u_turned[1]);
 }
-
-// du and dB of a linear, dB still in parts (lora_sums.cuh).
-qvl_status lora_backward_outputs(qvl_device *dev, const qvl_linear_backward_args *args,
-                                 output_params *out, size_t *used, qvl_err *err);
 
 } // namespace qvl
 

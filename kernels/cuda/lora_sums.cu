@@ -1,5 +1,5 @@
-// Sums of the parts of du, dB and dA, each in a fixed order. Indices fit 32 bits: parts are at most
-// a workspace, and of one chunk at most a linear's columns times its ranks.
+// Sums of the parts of du, dB and dA, each in a fixed order. An item is a value of a sum, and their
+// number fits 32 bits: at most a linear's columns, or a pack's rows, times its ranks.
 #include "kernels/cuda/lora_sums.cuh"
 
 namespace qvl

@@ -27,24 +27,6 @@ void add_input_sums(lora_sums *sums, const qvl_linear *lin, int64_t first, const
 
 cudaError_t launch_sums(const lora_sums &sums, cudaStream_t stream);
 
-// ---- the backward passes: lora_outputs.cu first, then one of these ------------------------------
-
-// dx and dA from du, and what is left of dB: out, or NULL when that was added up before.
-qvl_status lora_backward_inputs(qvl_device *dev, const qvl_linear_backward_args *args,
-                                const bf16 *du, const output_params *out, size_t used,
-                                qvl_err *err);
-
-// From dh on to dgate and dup, in the same pass (lora_can_fuse_swiglu).
-qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *args,
-                                const output_params *down, size_t used, qvl_err *err);
-
-// Whether gate's and up's, the side of the outputs, share that pass as well; their du is made
-// there.
-bool lora_can_fuse_mlp(const qvl_mlp_backward_args *args);
-qvl_status lora_backward_mlp(qvl_device *dev, const qvl_mlp_backward_args *args,
-                             const output_params *down, bf16 **du_gate_up, size_t *used,
-                             qvl_err *err);
-
 } // namespace qvl
 
 #endif

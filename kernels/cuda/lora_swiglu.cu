@@ -1,12 +1,13 @@
 // Backward of the MLP's inner part in one pass (lora_swiglu.cuh), with down's adapter; ranks up to
-// 32. Ranks up to 8 have a better one in lora_mlp.cu.
+// 32. With ranks up to 8, and gate or up adapted as well, lora_mlp.cu does more.
+#include "kernels/cuda/lora_backward.cuh"
 #include "kernels/cuda/lora_swiglu.cuh"
 
 namespace qvl
 {
 
 // Blocks that a multiprocessor's registers are divided among.
-__host__ __device__ constexpr int blocks_per_sm(int tiles)
+static constexpr int swiglu_blocks_per_sm(int tiles)
 {
     return tiles == 1 ? 4 : 2;
 }
@@ -25,7 +26,7 @@ static __device__ __forceinline__ void store_piece(bf16 *to, int64_t stride, int
 }
 
 template <int TILES, bool DROPS>
-static __global__ void __launch_bounds__(INPUT_THREADS, blocks_per_sm(TILES))
+static __global__ void __launch_bounds__(INPUT_THREADS, swiglu_blocks_per_sm(TILES))
     lora_swiglu_kernel(input_params p)
 {
     extern __shared__ uint4 stages[];
@@ -111,7 +112,7 @@ qvl_status lora_backward_swiglu(qvl_device *dev, const qvl_mlp_backward_args *ar
     lora_sums sums = {};
     const int n_tiles = (int)(args->down->n_adapters * tiles_of(args->down));
     const qvl_status rc =
-        prepare_down(&p, dev, args, down, INPUT_SLAB, blocks_per_sm(n_tiles), &used, err);
+        prepare_down(&p, dev, args, down, INPUT_SLAB, swiglu_blocks_per_sm(n_tiles), &used, err);
     if (rc != QVL_OK)
         return rc;
     cudaError_t code = launch_swiglu_tiles(p, compute_of(dev));

@@ -6,22 +6,22 @@
 // columns 8 t + 2 j and 8 t + 2 j + 1, also fragments of tensor-core products:
 //
 //   as A of 16 x 16 (rows of the piece, sums over columns): words 0 1 of both rows, then words 2 3;
-//   the
-//      order of the columns inside a sum does not matter as long as B has the same
-//   turned (movmatrix), as A of 16 x 16 whose rows are columns of the piece and whose sums run over
-//   its
-//      rows: words j and j + 1; row n of tile j is column 8 (n / 2) + 2 j + n % 2 of the piece
+//      the order of the columns inside a sum does not matter as long as B has the same
+//   turned (movmatrix), as A of 16 x 16 (columns of the piece, sums over its rows): words j and
+//      j + 1; row n of tile j is column 8 (n / 2) + 2 j + n % 2 of the piece
 //   as C of 16 x 8 (tile j): columns 8 t + 2 j, 8 t + 2 j + 1 of rows g, g + 8
 #ifndef QVL_KERNELS_CUDA_LORA_TILES_CUH
 #define QVL_KERNELS_CUDA_LORA_TILES_CUH
 
+#include "kernels/cuda/chunks.h"
 #include "kernels/cuda/cuda_backend.cuh"
 #include "src/base/dropout_mask.h"
 
 namespace qvl
 {
 
-enum { PIECE_ROWS = 16, PIECE_COLUMNS = 32, TILE_RANK = 8 };
+enum { PIECE_ROWS = QVL_STRIP_ROWS, PIECE_COLUMNS = 32, TILE_RANK = 8 };
+enum { LORA_WARPS = 8, LORA_THREADS = 32 * LORA_WARPS, MAX_TILES = 4 }; // rank tiles of one pass
 
 struct mask_key {
     uint32_t threshold, seed, step; // threshold 0: nothing is dropped
@@ -162,9 +162,7 @@ __host__ __device__ __forceinline__ float keep_scale(uint32_t threshold)
     return 65536.0f / (65536.0f - (float)threshold);
 }
 
-// ---- host side ----------------------------------------------------------------------------------
-
-enum { LORA_WARPS = 8, LORA_THREADS = 32 * LORA_WARPS, MAX_TILES = 4 }; // rank tiles of one pass
+// ---- tiles of ranks -----------------------------------------------------------------------------
 
 // One tile of 8 ranks of one adapter.
 struct rank_tile {
@@ -222,37 +220,6 @@ static inline cudaError_t launch_large(void (*kernel)(P), bool *is_set, size_t b
         *is_set = true;
     }
     return launch(kernel, grid, threads, bytes, stream, p);
-}
-
-// Starting and ending a block takes about as long as a strip of rows.
-enum { LEAST_ROWS = 2 * PIECE_ROWS, OVERHEAD_ROWS = PIECE_ROWS, MOST_WAVES = 4 };
-
-// Rows of a block. slots blocks run at once, and a wave of them takes as long as its rows: of the
-// divisions into at most MOST_WAVES waves the one that ends first.
-static inline int64_t chunk_rows_for(int64_t T, int64_t n_blocks_wide, int64_t slots, int64_t most)
-{
-    int64_t best_rows = most, best_time = INT64_MAX;
-    for (int64_t chunks = 1; chunks <= divide_up(T, LEAST_ROWS); chunks++) {
-        const int64_t rows = divide_up(divide_up(T, chunks), PIECE_ROWS) * PIECE_ROWS;
-        const int64_t waves = divide_up(n_blocks_wide * divide_up(T, rows), slots);
-        const int64_t time = waves * (rows + OVERHEAD_ROWS);
-        if (rows > most || time >= best_time || (waves > MOST_WAVES && best_rows < most))
-            continue;
-        best_rows = rows;
-        best_time = time;
-    }
-    return best_rows;
-}
-
-// Chunks times columns, at most, for the above with slabs of these columns.
-static inline size_t parts_bound(int64_t T, int64_t columns, int64_t slab, int64_t slots,
-                                 int64_t most_rows)
-{
-    const int64_t by_blocks = (MOST_WAVES * slots + slots) * slab + columns;
-    const int64_t by_rows = divide_up(T, most_rows) * columns;
-    const int64_t by_least = divide_up(T, LEAST_ROWS) * columns;
-    const int64_t wanted = by_blocks > by_rows ? by_blocks : by_rows;
-    return (size_t)(wanted < by_least ? wanted : by_least);
 }
 
 // Scratch of each part, see the files.

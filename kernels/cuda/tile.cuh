@@ -36,8 +36,7 @@ __device__ __forceinline__ void copy16_async(void *to, const void *from, bool is
                  "l"(from), "r"(bytes));
 }
 
-// The same of what is not read again soon: its lines of the L2 cache are the first to go. policy:
-// of read_once().
+// For what is not read again soon: its lines of the L2 cache are the first to go.
 __device__ __forceinline__ uint64_t read_once()
 {
     uint64_t policy;
@@ -45,6 +44,7 @@ __device__ __forceinline__ uint64_t read_once()
     return policy;
 }
 
+// copy16_async with that policy.
 __device__ __forceinline__ void copy16_async_once(void *to, const void *from, bool is_valid,
                                                   uint64_t policy)
 {

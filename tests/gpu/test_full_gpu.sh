@@ -6,7 +6,8 @@ fixture wide
 [ -x "$TESTS/hog_gpu" ] || { echo "skipped: hog_gpu was not built"; exit 77; }
 run=(train.yaml device=cuda bf16=true overwrite_output_dir=false max_steps=6000 num_train_epochs=6000 save_steps=500 logging_steps=1)
 
-used() { nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits "$@" | sort -n | tail -n 1; }
+export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
+used() { nvidia-smi -i "${CUDA_VISIBLE_DEVICES%%,*}" --query-gpu=memory.used --format=csv,noheader,nounits; }
 
 # hold MIB: all of the GPU but so many MiB are taken, until let_go
 hold() {

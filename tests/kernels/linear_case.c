@@ -68,7 +68,8 @@ static void fill_adapter(qvl_linear_case *c, qvl_kt *kt, int part, int64_t offse
     }
     adapter->out_offset = ref->out_offset = offset;
     adapter->out = ref->out = out;
-    adapter->module = ref->module = (uint32_t)(100 + 7 * part);
+    /* another mask for each linear of a case */
+    adapter->module = ref->module = (uint32_t)(100 + 7 * part + 50 * (c->prefix[0] == 'd'));
 }
 
 /* Rows of width values with tail columns behind them, which are NaN, or those of tail_values.

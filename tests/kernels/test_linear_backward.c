@@ -1,8 +1,6 @@
 /* The fused linear with adapters, backward: dx is set, da and db are added to. */
 #include "tests/kernels/linear_case.h"
 
-#include <stdio.h>
-
 #include <setjmp.h>
 #include <cmocka.h>
 
@@ -86,6 +84,8 @@ static void real_widths(void **state)
         {2, 3584, {3584, 512, 512}, 7, 8, 0.1, true},
         {3, 18944, {128}, 1, 8, 0.1, false},
         {3, 128, {18944, 18944}, 3, 8, 0.1, false},
+        {400, 18944, {8}, 1, 8, 0.1, false}, /* more strips of rows than are on their way at once
+                                              */
     };
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         backward_case(*state, &SHAPES[i], true);

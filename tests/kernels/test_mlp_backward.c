@@ -3,8 +3,6 @@
 #include "tests/kernels/linear_case.h"
 #include "tests/kernels/ref/ref_activation.h"
 
-#include <stdio.h>
-
 #include <setjmp.h>
 #include <cmocka.h>
 
@@ -41,7 +39,7 @@ static const float *u_of(qvl_kt *kt, const qvl_linear_case *c, const char *name)
                                       : NULL;
 }
 
-/* The reference, in dh and dgate_up and dx; the gradients of the adapters in the cases. */
+/* The reference, in dgate_up and dx; the gradients of the adapters in the cases. */
 static void reference(qvl_kt *kt, double *dx, double *dgate_up, const double *dy,
                       const double *gate_up, const qvl_linear_case *down,
                       const qvl_linear_case *entry)
@@ -57,7 +55,7 @@ static void reference(qvl_kt *kt, double *dx, double *dgate_up, const double *dy
     qvl_ref_linear_backward(dx, rounded, entry->x, &entry->ref, T, dropout);
 }
 
-static void mlp_case(qvl_kt *kt, mlp_shape s)
+static void one_case(qvl_kt *kt, mlp_shape s, bool is_starved)
 {
     const int64_t F = qvl_kt_width(kt, s.F), n = s.T * 2 * F;
     qvl_linear_case down, entry;
@@ -100,6 +98,11 @@ static void mlp_case(qvl_kt *kt, mlp_shape s)
                                : qvl_kt_out(kt, "dgate_up", n, QVL_KT_ACT);
     args.gate_up = s.in_place ? args.dgate_up : qvl_kt_in(kt, "gate_up", gate_up, n, QVL_KT_ACT);
     reference(kt, dx, dgate_up, dy, gate_up, &down, &entry);
+    if (is_starved) {
+        qvl_kt_run_starved(kt, call_mlp_backward, &args);
+        qvl_kt_end(kt);
+        return;
+    }
     qvl_kt_run(kt, call_mlp_backward, &args);
     qvl_kt_check(kt, "dgate_up", dgate_up, 2 * F, QVL_KT_PRODUCT);
     if (!s.no_dx)
@@ -110,6 +113,11 @@ static void mlp_case(qvl_kt *kt, mlp_shape s)
     qvl_linear_case_check(kt, &down, NULL);
     qvl_linear_case_check(kt, &entry, NULL);
     qvl_kt_end(kt);
+}
+
+static void mlp_case(qvl_kt *kt, mlp_shape s)
+{
+    one_case(kt, s, false);
 }
 
 static void token_counts(void **state)
@@ -162,6 +170,21 @@ static void ranks_and_widths(void **state)
     qvl_kt_verdict(*state);
 }
 
+/* Blocks with more strips of rows than are on their way at once, also of the pass for more ranks.
+ */
+static void many_rows(void **state)
+{
+    mlp_case(*state, (mlp_shape){257, 8, 18944, 8, 8, 0.1, 7, true, false});
+    mlp_case(*state, (mlp_shape){257, 8, 18944, 8, 16, 0.1, 7, false, false});
+    qvl_kt_verdict(*state);
+}
+
+static void refuses_small_workspace(void **state)
+{
+    one_case(*state, (mlp_shape){33, 40, 71, 23, 8, 0.1, 7, false, false}, true);
+    qvl_kt_verdict(*state);
+}
+
 static void real_widths(void **state)
 {
     mlp_case(*state, (mlp_shape){3, 16, 18944, 128, 8, 0.1, 7, true, false});
@@ -177,6 +200,8 @@ int main(void)
         cmocka_unit_test_prestate(adapters_of_some_parts, &kt),
         cmocka_unit_test_prestate(ranks_and_widths, &kt),
         cmocka_unit_test_prestate(real_widths, &kt),
+        cmocka_unit_test_prestate(many_rows, &kt),
+        cmocka_unit_test_prestate(refuses_small_workspace, &kt),
     };
     const int code = qvl_kt_open(&kt);
     if (code != 0)
