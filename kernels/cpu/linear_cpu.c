@@ -125,40 +125,15 @@ out:
     return rc;
 }
 
-/* Parts of one adapter in backward; du [T, R] and what is in mask are scratch. */
-static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *args, int i,
-                             float *du, const masking *mask)
+/* dA of one adapter, and its part of dx, from du [T, R]; what is in mask is scratch. */
+static void adapter_inputs(qvl_device *dev, const qvl_linear_backward_args *args, int i,
+                           const float *du, const masking *mask)
 {
     float *masked = mask->rows;
     const qvl_linear *lin = args->linear;
     const qvl_adapter *adapter = &lin->adapters[i];
-    const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
-    const int64_t x_stride = qvl_or_dense(args->x_stride, lin->in);
-    const float *dy = (const float *)args->dy + adapter->out_offset;
-    const float *x = args->x, *u = args->u + i * lin->rank;
-
-    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.m = T,
-                                          .n = lin->rank,
-                                          .k = adapter->out,
-                                          .alpha = lin->scale,
-                                          .a = dy,
-                                          .lda = lin->out,
-                                          .b = adapter->b,
-                                          .ldb = lin->rank,
-                                          .c = du,
-                                          .ldc = lin->rank});
-    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_a = true,
-                                          .m = adapter->out,
-                                          .n = lin->rank,
-                                          .k = T,
-                                          .alpha = lin->scale,
-                                          .beta = 1.0f,
-                                          .a = dy,
-                                          .lda = lin->out,
-                                          .b = u,
-                                          .ldb = u_width,
-                                          .c = adapter->db,
-                                          .ldc = lin->rank});
+    const int64_t T = args->T, x_stride = qvl_or_dense(args->x_stride, lin->in);
+    const float *x = args->x;
     if (masked) {
         qvl_cpu_dropout_mask(dev, mask->keep, T, lin->in, adapter->module, args->dropout);
         qvl_cpu_mask_rows(dev, masked, x, x_stride, mask->keep, T, lin->in, args->dropout);
@@ -190,6 +165,40 @@ static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *ar
                                           .ldc = lin->in});
     if (masked)
         qvl_cpu_mask_rows_add(dev, args->dx, masked, mask->keep, T, lin->in, args->dropout);
+}
+
+/* Parts of one adapter in backward; du [T, R] and what is in mask are scratch. */
+static void adapter_backward(qvl_device *dev, const qvl_linear_backward_args *args, int i,
+                             float *du, const masking *mask)
+{
+    const qvl_linear *lin = args->linear;
+    const qvl_adapter *adapter = &lin->adapters[i];
+    const int64_t T = args->T, u_width = lin->n_adapters * lin->rank;
+    const float *dy = (const float *)args->dy + adapter->out_offset;
+    const float *u = args->u + i * lin->rank;
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.m = T,
+                                          .n = lin->rank,
+                                          .k = adapter->out,
+                                          .alpha = lin->scale,
+                                          .a = dy,
+                                          .lda = lin->out,
+                                          .b = adapter->b,
+                                          .ldb = lin->rank,
+                                          .c = du,
+                                          .ldc = lin->rank});
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_a = true,
+                                          .m = adapter->out,
+                                          .n = lin->rank,
+                                          .k = T,
+                                          .alpha = lin->scale,
+                                          .beta = 1.0f,
+                                          .a = dy,
+                                          .lda = lin->out,
+                                          .b = u,
+                                          .ldb = u_width,
+                                          .c = adapter->db,
+                                          .ldc = lin->rank});
+    adapter_inputs(dev, args, i, du, mask);
 }
 
 qvl_status qvl_cpu_linear_backward(qvl_device *dev, const qvl_linear_backward_args *args,
