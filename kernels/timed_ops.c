@@ -10,19 +10,12 @@ static struct {
 
 const char *qvl_timed_op_name(qvl_timed_op op)
 {
-    static const char *const NAMES[QVL_N_TIMED] = {"embedding",
-                                                   "norm",
-                                                   "linear",
-                                                   "rotation",
-                                                   "attention",
-                                                   "SwiGLU",
-                                                   "SwiGLU and down",
-                                                   "head and loss",
-                                                   "norm, backward",
-                                                   "linear, backward",
-                                                   "MLP, backward",
-                                                   "attention, backward",
-                                                   "optimiser"};
+    static const char *const NAMES[QVL_N_TIMED] = {
+        "embedding",        "norm",          "linear",
+        "rotation",         "attention",     "SwiGLU",
+        "SwiGLU and down",  "head and loss", "norm, backward",
+        "linear, backward", "MLP, backward", "attention, backward",
+        "optimiser"};
     return NAMES[op];
 }
 

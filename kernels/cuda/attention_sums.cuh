@@ -38,13 +38,8 @@ static __global__ void attention_delta_kernel(const __grid_constant__ attention_
 static __device__ __forceinline__ float4 sum_splits(const float *from, int64_t stride, int splits)
 {
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (int s = 0; s < splits; s++) {
-        const float4 x = __ldcs((const float4 *)(from + s * stride));
-        sum.x += x.x;
-        sum.y += x.y;
-        sum.z += x.z;
-        sum.w += x.w;
-    }
+    for (int s = 0; s < splits; s++)
+        add_to(&sum, __ldcs((const float4 *)(from + s * stride)));
     return sum;
 }
 

@@ -207,6 +207,18 @@ template <> struct pack8<float> {
     }
 };
 
+__device__ __forceinline__ void add_to(float *sum, float x)
+{
+    *sum += x;
+}
+__device__ __forceinline__ void add_to(float4 *sum, float4 x)
+{
+    sum->x += x.x;
+    sum->y += x.y;
+    sum->z += x.z;
+    sum->w += x.w;
+}
+
 // Sum over a block of up to 1024 threads, the same for all; scratch [32]. Fixed order.
 template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
 {

@@ -101,18 +101,6 @@ __device__ __forceinline__ void drop_words(uint32_t drop[4], const mask_key &key
                               0x7733);
 }
 
-__device__ __forceinline__ void add_to(float *sum, float x)
-{
-    *sum += x;
-}
-__device__ __forceinline__ void add_to(float4 *sum, float4 x)
-{
-    sum->x += x.x;
-    sum->y += x.y;
-    sum->z += x.z;
-    sum->w += x.w;
-}
-
 // AT_ONCE values of from[0], from[stride], .., of which n exist, added in order; the loads, from
 // the L2 cache, wait together. T: float or float4; stride in T.
 template <int AT_ONCE, typename T>

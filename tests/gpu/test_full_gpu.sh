@@ -11,11 +11,11 @@ used() { nvidia-smi -i "${CUDA_VISIBLE_DEVICES%%,*}" --query-gpu=memory.used --f
 
 # hold MIB: all of the GPU but so many MiB are taken, until let_go
 hold() {
-  rm -f hold && mkfifo hold
+  rm -f hold hog.log && mkfifo hold
   "$TESTS/hog_gpu" "$1" < hold > hog.log 2>&1 & hog=$!
   exec 9> hold
-  for ((i = 0; i < 300; i++)); do grep -q holding hog.log && break; sleep 0.1; done
-  grep -q holding hog.log || { cat hog.log >&2; fail "the GPU's memory could not be taken"; }
+  for ((i = 0; i < 300; i++)); do grep -qs holding hog.log && break; sleep 0.1; done
+  grep -qs holding hog.log || { cat hog.log >&2; fail "the GPU's memory could not be taken"; }
 }
 let_go() { exec 9>&-; wait "$hog"; }
 
