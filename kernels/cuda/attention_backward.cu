@@ -6,19 +6,23 @@
 //   3. in the same launch, a block has 64 queries of one head and walks over their keys: dq
 // With a table, dq and dk are turned back before they are stored. Scores are computed in both
 // walks; that is the price of a fixed order of sums.
+#include "kernels/cuda/attention_fragments.cuh"
 #include "kernels/cuda/attention_sums.cuh"
 
 namespace qvl
 {
 
-// PART: columns of a tile that a warp takes at once. The sums leave registers for no more, and
-// parts that nobody sees are left out.
-enum { ROWS = ATTENTION_ROWS, THREADS = 128, PART = 32 };
+enum { ROWS = ATTENTION_ROWS, THREADS = ATTENTION_THREADS };
 
 template <int DH> static size_t backward_shared_bytes()
 {
-    return (size_t)6 * ROWS * tile_shape<DH>::PITCH * sizeof(bf16) + 4 * ROWS * sizeof(float);
+    return attention_shared_bytes<DH>(6) + 4 * ROWS * sizeof(float);
 }
+
+// Tiles in shared memory.
+struct tile_addresses {
+    uint32_t q, k, v, dout;
+};
 
 // 64 float values of one head's row statistics on their way into shared memory; zeros past n_valid.
 static __device__ __forceinline__ void load_statistics(float *to, const float *from, int n_valid)
@@ -27,66 +31,7 @@ static __device__ __forceinline__ void load_statistics(float *to, const float *f
         copy4_async(to + i, from + (i < n_valid ? i : 0), i < n_valid);
 }
 
-// Rows of C fragments of one head turned back; rows 0 .. of the sequence in the table.
-template <int DH>
-static __device__ __forceinline__ void turn_back(float c[DH / 8][4], const float *cosine,
-                                                 const float *sine, int row, int n_rows)
-{
-    const int t2 = threadIdx.x % 4 * 2, half_tiles = DH / 16;
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-        if (row + half * 8 < n_rows)
-#pragma unroll
-            for (int n = 0; n < half_tiles; n++) {
-                const int64_t at = (int64_t)(row + half * 8) * (DH / 2) + n * 8 + t2;
-                const float2 c2 = *(const float2 *)(cosine + at), s2 = *(const float2 *)(sine + at);
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    float *low = &c[n][half * 2 + e], *high = &c[n + half_tiles][half * 2 + e];
-                    const float l = *low, h = *high, cos = e ? c2.y : c2.x, sin = e ? s2.y : s2.x;
-                    *low = l * cos + h * sin;
-                    *high = h * cos - l * sin;
-                }
-            }
-}
-
-// Rows of C fragments (16 x DH a warp) to bf16 rows in global memory.
-template <int DH>
-static __device__ __forceinline__ void store_gradient(bf16 *to, int64_t stride,
-                                                      const float c[DH / 8][4], int row, int n_rows,
-                                                      float scale)
-{
-    const int t2 = threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-        if (row + half * 8 < n_rows)
-#pragma unroll
-            for (int n = 0; n < DH / 8; n++)
-                *(uint32_t *)(to + (row + half * 8) * stride + n * 8 + t2) =
-                    pack_bf16(c[n][half * 2] * scale, c[n][half * 2 + 1] * scale);
-}
-
 // ---- dk, dv: rows of the fragments are keys, columns are queries --------------------------------
-
-// p^T = exp(s^T scale - lse), ds^T = p^T (dp^T - delta); s and dp are replaced.
-template <bool CAUSAL>
-static __device__ __forceinline__ void key_side_gradients(float s[PART / 8][4],
-                                                          float dp[PART / 8][4], const float *lse,
-                                                          const float *delta, float scale, int key,
-                                                          int q0, int len)
-{
-    const int t2 = threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < PART / 8; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int query = n * 8 + t2 + e % 2, row = key + e / 2 * 8;
-            const bool is_seen = row < len && q0 + query < len && (!CAUSAL || row <= q0 + query);
-            const float p = is_seen ? __expf(s[n][e] * scale - lse[query]) : 0.0f;
-            s[n][e] = p;
-            dp[n][e] = p * (dp[n][e] - delta[query]);
-        }
-}
 
 // Query heads h0 .. h1-1 of one key/value head, all query tiles from the key tile on.
 struct kv_work {
@@ -94,21 +39,6 @@ struct kv_work {
     int kv, h0, h1;
     float *part; // [T, 2 KV DH], or NULL: the sums are whole and go to dqkv
 };
-
-// Rows of C fragments as they are, float.
-template <int DH>
-static __device__ __forceinline__ void store_part(float *to, int64_t stride,
-                                                  const float c[DH / 8][4], int row, int n_rows)
-{
-    const int t2 = threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-        if (row + half * 8 < n_rows)
-#pragma unroll
-            for (int n = 0; n < DH / 8; n++)
-                *(float2 *)(to + (row + half * 8) * stride + n * 8 + t2) =
-                    make_float2(c[n][half * 2], c[n][half * 2 + 1]);
-}
 
 // dk and dv: whole, turned back, to dqkv, or this block's part.
 template <int DH>
@@ -132,20 +62,47 @@ static __device__ __forceinline__ void store_keys(const attention_params &p, con
     store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
 }
 
+// What rows q0 .. of the query tiles at part add to dk and dv.
+template <int DH, bool CAUSAL, typename TILES = tiles_of<DH>>
+static __device__ __forceinline__ void add_to_keys(float (&dk)[DH / 8][4], float (&dv)[DH / 8][4],
+                                                   const tile_addresses &t, int part,
+                                                   const float *lse, const float *delta,
+                                                   float scale, int k0, int q0, int len)
+{
+    const int N = TILES::PART / 8;
+    float s[N][4], dp[N][4];
+    uint32_t a[N / 2][4], b[N / 2][4];
+    TILES::scores(s, t.k, t.q, part);
+    TILES::scores(dp, t.v, t.dout, part);
+    TILES::template finish<1>(s);
+    if (q0 + TILES::PART > len || k0 + ROWS > len || (CAUSAL && k0 + ROWS > q0))
+        mask_keys<CAUSAL>(s, k0 + fragment_row(), q0, len);
+    key_side_weights(s, lse, scale * LOG2_E);
+    to_a_fragments<N>(a, s);
+    TILES::columns(dv, a, t.dout, part);
+    TILES::template finish<1>(dp);
+    key_side_gradients(dp, s, delta);
+    to_a_fragments<N>(b, dp);
+    TILES::columns(dk, b, t.q, part);
+    TILES::template finish<0>(dv);
+    TILES::template finish<0>(dk);
+}
+
 template <int DH, bool CAUSAL>
 static __device__ __forceinline__ void key_side(const attention_params &p, const kv_work &work,
                                                 const bf16 *dout, const float *delta, bf16 *dqkv,
                                                 unsigned char *shared)
 {
-    const int tile = ROWS * tile_shape<DH>::PITCH;
-    bf16 *k_tile = (bf16 *)shared, *v_tile = k_tile + tile;
-    bf16 *q_tiles = v_tile + tile, *do_tiles = q_tiles + 2 * tile;
-    float *lse_rows = (float *)(do_tiles + 2 * tile), *delta_rows = lse_rows + 2 * ROWS;
+    typedef tiles_of<DH> tiles;
+    const int tile = tiles::BYTES, PART = tiles::PART;
+    shared += first_tile_of(shared);
+    const uint32_t k_tile = shared_address(shared), v_tile = k_tile + tile;
+    const uint32_t q_tiles = v_tile + tile, do_tiles = q_tiles + 2 * tile;
+    float *lse_rows = (float *)(shared + 6 * tile), *delta_rows = lse_rows + 2 * ROWS;
     const int64_t first = work.at.first;
     const int len = work.at.len, k0 = work.at.tile * ROWS, kv = work.kv;
     const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
-    const int warp = threadIdx.x / 32, first_key = k0 + warp * 16;
-    const int key = first_key + threadIdx.x % 32 / 4;
+    const int first_key = k0 + tiles::first_row();
     const int first_tile = CAUSAL ? work.at.tile : 0;
     const int n_tiles = (len + ROWS - 1) / ROWS - first_tile;
     const int n_steps = (work.h1 - work.h0) * n_tiles;
@@ -153,68 +110,67 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
     auto load_step = [&](int step) {
         const int head = work.h0 + step / n_tiles, q0 = (first_tile + step % n_tiles) * ROWS;
         const int64_t statistics = (int64_t)head * p.T + first + q0;
-        load_tile_async<DH, ROWS, THREADS>(q_tiles + step % 2 * tile,
-                                           base + q0 * p.stride + head * DH, p.stride, len - q0);
-        load_tile_async<DH, ROWS, THREADS>(do_tiles + step % 2 * tile,
-                                           dout + (first + q0) * p.dout_stride + head * DH,
-                                           p.dout_stride, len - q0);
+        tiles::load(q_tiles + step % 2 * tile, base + q0 * p.stride + head * DH, p.stride,
+                    len - q0);
+        tiles::load(do_tiles + step % 2 * tile, dout + (first + q0) * p.dout_stride + head * DH,
+                    p.dout_stride, len - q0);
         load_statistics(lse_rows + step % 2 * ROWS, p.lse + statistics, len - q0);
         load_statistics(delta_rows + step % 2 * ROWS, delta + statistics, len - q0);
         commit_async();
     };
-    load_tile_async<DH, ROWS, THREADS>(k_tile, base + k0 * p.stride + (p.H + kv) * DH, p.stride,
-                                       len - k0);
-    load_tile_async<DH, ROWS, THREADS>(v_tile, base + k0 * p.stride + (p.H + p.KV + kv) * DH,
-                                       p.stride, len - k0);
+    tiles::load(k_tile, base + k0 * p.stride + (p.H + kv) * DH, p.stride, len - k0);
+    tiles::load(v_tile, base + k0 * p.stride + (p.H + p.KV + kv) * DH, p.stride, len - k0);
     load_step(0);
 
     float dk[DH / 8][4] = {}, dv[DH / 8][4] = {};
     for (int step = 0; step < n_steps; step++) {
         wait_async<0>();
+        tiles::arrived();
         __syncthreads();
         if (step + 1 < n_steps)
             load_step(step + 1);
         const int q0 = (first_tile + step % n_tiles) * ROWS;
-        const bf16 *q_tile = q_tiles + step % 2 * tile, *do_tile = do_tiles + step % 2 * tile;
+        const tile_addresses at = {q_tiles + step % 2 * tile, k_tile, v_tile,
+                                   do_tiles + step % 2 * tile};
 #pragma unroll 1
         for (int part = 0; part < ROWS; part += PART) {
             if (first_key >= len || q0 + part >= len || (CAUSAL && first_key >= q0 + part + PART))
                 continue;
             const int statistics = step % 2 * ROWS + part;
-            float s[PART / 8][4] = {}, dp[PART / 8][4] = {};
-            uint32_t a[PART / 16][4];
-            multiply_tiles<DH, PART / 8>(s, k_tile, warp * 16, q_tile, part);
-            multiply_tiles<DH, PART / 8>(dp, v_tile, warp * 16, do_tile, part);
-            key_side_gradients<CAUSAL>(s, dp, lse_rows + statistics, delta_rows + statistics,
-                                       p.scale, key, q0 + part, len);
-            to_a_fragments<PART / 8>(a, s);
-            multiply_columns<DH, PART / 16>(dv, a, do_tile, part);
-            to_a_fragments<PART / 8>(a, dp);
-            multiply_columns<DH, PART / 16>(dk, a, q_tile, part);
+            add_to_keys<DH, CAUSAL>(dk, dv, at, part, lse_rows + statistics,
+                                    delta_rows + statistics, p.scale, k0, q0 + part, len);
         }
     }
-    store_keys<DH>(p, work, dk, dv, dqkv, key);
+    store_keys<DH>(p, work, dk, dv, dqkv, k0 + fragment_row());
 }
 
 // ---- dq: rows of the fragments are queries, columns are keys ------------------------------------
 
-template <bool CAUSAL>
-static __device__ __forceinline__ void query_side_gradients(float s[PART / 8][4],
-                                                            const float dp[PART / 8][4],
-                                                            const float lse[2],
-                                                            const float delta[2], float scale,
-                                                            int query, int k0, int len)
+// What rows k0 .. of the key tiles at part add to dq.
+template <int DH, bool CAUSAL, typename TILES = tiles_of<DH>>
+static __device__ __forceinline__ void add_to_queries(float (&dq)[DH / 8][4],
+                                                      const tile_addresses &t, int part,
+                                                      const float base[2], const float delta[2],
+                                                      float scale, int q0, int k0, int len)
 {
-    const int t2 = threadIdx.x % 4 * 2;
+    const int N = TILES::PART / 8;
+    float s[N][4], dp[N][4];
+    uint32_t a[N / 2][4];
+    TILES::scores(s, t.q, t.k, part);
+    TILES::scores(dp, t.dout, t.v, part);
+    TILES::template finish<1>(s);
+    if (k0 + TILES::PART > len || (CAUSAL && k0 + TILES::PART > q0))
+        mask_queries<CAUSAL>(s, q0 + fragment_row(), k0, len);
+    query_side_weights(s, base, scale * LOG2_E);
+    TILES::template finish<0>(dp);
 #pragma unroll
-    for (int n = 0; n < PART / 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int key = k0 + n * 8 + t2 + e % 2, row = query + e / 2 * 8;
-            const bool is_seen = key < len && (!CAUSAL || key <= row);
-            const float p = is_seen ? __expf(s[n][e] * scale - lse[e / 2]) : 0.0f;
-            s[n][e] = p * (dp[n][e] - delta[e / 2]);
-        }
+        for (int e = 0; e < 4; e++)
+            dp[n][e] = s[n][e] * (dp[n][e] - delta[e / 2]);
+    to_a_fragments<N>(a, dp);
+    TILES::columns(dq, a, t.k, part);
+    TILES::template finish<0>(dq);
 }
 
 template <int DH, bool CAUSAL>
@@ -222,57 +178,50 @@ static __device__ __forceinline__ void query_side(const attention_params &p, til
                                                   int head, const bf16 *dout, const float *delta,
                                                   bf16 *dqkv, unsigned char *shared)
 {
-    const int tile = ROWS * tile_shape<DH>::PITCH;
-    bf16 *q_tile = (bf16 *)shared, *do_tile = q_tile + tile;
-    bf16 *k_tiles = do_tile + tile, *v_tiles = k_tiles + 2 * tile;
+    typedef tiles_of<DH> tiles;
+    const int tile = tiles::BYTES, PART = tiles::PART;
+    const uint32_t q_tile = shared_address(shared + first_tile_of(shared)), do_tile = q_tile + tile;
+    const uint32_t k_tiles = do_tile + tile, v_tiles = k_tiles + 2 * tile;
     const int64_t first = at.first;
     const int len = at.len, q0 = at.tile * ROWS, kv = head / (int)(p.H / p.KV);
     const bf16 *base = (const bf16 *)p.qkv + first * p.stride;
     const bf16 *k_rows = base + (p.H + kv) * DH, *v_rows = base + (p.H + p.KV + kv) * DH;
-    const int warp = threadIdx.x / 32, first_query = q0 + warp * 16;
-    const int query = first_query + threadIdx.x % 32 / 4;
+    const int first_query = q0 + tiles::first_row();
+    const int query = q0 + fragment_row();
     const int last = CAUSAL ? min(len, q0 + ROWS) : len, n_tiles = (last + ROWS - 1) / ROWS;
 
     auto load_step = [&](int step) {
         const int k0 = step * ROWS;
-        load_tile_async<DH, ROWS, THREADS>(k_tiles + step % 2 * tile, k_rows + k0 * p.stride,
-                                           p.stride, len - k0);
-        load_tile_async<DH, ROWS, THREADS>(v_tiles + step % 2 * tile, v_rows + k0 * p.stride,
-                                           p.stride, len - k0);
+        tiles::load(k_tiles + step % 2 * tile, k_rows + k0 * p.stride, p.stride, len - k0);
+        tiles::load(v_tiles + step % 2 * tile, v_rows + k0 * p.stride, p.stride, len - k0);
         commit_async();
     };
-    load_tile_async<DH, ROWS, THREADS>(q_tile, base + q0 * p.stride + head * DH, p.stride,
-                                       len - q0);
-    load_tile_async<DH, ROWS, THREADS>(do_tile, dout + (first + q0) * p.dout_stride + head * DH,
-                                       p.dout_stride, len - q0);
+    tiles::load(q_tile, base + q0 * p.stride + head * DH, p.stride, len - q0);
+    tiles::load(do_tile, dout + (first + q0) * p.dout_stride + head * DH, p.dout_stride, len - q0);
     load_step(0);
 
-    float lse[2], row_delta[2], dq[DH / 8][4] = {};
+    float base2[2], row_delta[2], dq[DH / 8][4] = {};
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int r = query + half * 8;
         const int64_t at = (int64_t)head * p.T + first + r;
-        lse[half] = r < len ? p.lse[at] : 0.0f;
+        base2[half] = r < len ? p.lse[at] * LOG2_E : 0.0f;
         row_delta[half] = r < len ? delta[at] : 0.0f;
     }
     for (int step = 0; step < n_tiles; step++) {
         wait_async<0>();
+        tiles::arrived();
         __syncthreads();
         if (step + 1 < n_tiles)
             load_step(step + 1);
-        const bf16 *k_tile = k_tiles + step % 2 * tile, *v_tile = v_tiles + step % 2 * tile;
+        const tile_addresses tiles_at = {q_tile, k_tiles + step % 2 * tile,
+                                         v_tiles + step % 2 * tile, do_tile};
 #pragma unroll 1
         for (int part = 0; part < ROWS; part += PART) {
             const int k0 = step * ROWS + part;
-            if (first_query >= len || k0 >= len || (CAUSAL && k0 >= first_query + 16))
+            if (first_query >= len || k0 >= len || (CAUSAL && k0 >= first_query + tiles::HEIGHT))
                 continue;
-            float s[PART / 8][4] = {}, dp[PART / 8][4] = {};
-            uint32_t a[PART / 16][4];
-            multiply_tiles<DH, PART / 8>(s, q_tile, warp * 16, k_tile, part);
-            multiply_tiles<DH, PART / 8>(dp, do_tile, warp * 16, v_tile, part);
-            query_side_gradients<CAUSAL>(s, dp, lse, row_delta, p.scale, query, k0, len);
-            to_a_fragments<PART / 8>(a, s);
-            multiply_columns<DH, PART / 16>(dq, a, k_tile, part);
+            add_to_queries<DH, CAUSAL>(dq, tiles_at, part, base2, row_delta, p.scale, q0, k0, len);
         }
     }
     if (p.cosine)

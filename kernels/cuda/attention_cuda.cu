@@ -5,7 +5,7 @@
 using namespace qvl;
 
 // Key-side blocks of backward for each multiprocessor below which the query heads are split.
-enum { BLOCKS_WANTED = 4 };
+enum { BLOCKS_WANTED = 3 };
 
 static int64_t splits_for(int64_t n_tiles, int64_t kv_heads, int64_t group, int n_sms)
 {

@@ -1,59 +1,69 @@
 // Attention forward on tensor cores (bf16): one block of four warps has 64 queries of one head and
-// walks over the keys, 64 at a time, with a running maximum and sum. Memory is O(T).
-#include "kernels/cuda/attention_cuda.cuh"
+// walks over the keys, 64 at a time, with a running maximum and sum. Memory is O(T). Keys and
+// values have one tile each: while one is multiplied the other is on its way, and blocks that share
+// a multiprocessor fill each other's gaps; with two tiles each fewer of them would fit.
+#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/cuda_backend.cuh"
-#include "kernels/cuda/tile.cuh"
 
 namespace qvl
 {
 
-enum { QUERIES = ATTENTION_ROWS, KEYS = 64, THREADS = 128 };
+enum { QUERIES = ATTENTION_ROWS, KEYS = ATTENTION_ROWS, THREADS = ATTENTION_THREADS };
 
 template <int DH> static size_t forward_shared_bytes()
 {
-    return (size_t)(QUERIES + 4 * KEYS) * tile_shape<DH>::PITCH * sizeof(bf16);
+    return attention_shared_bytes<DH>(3);
+}
+
+// Scores of keys that a row does not see, to -infinity.
+template <bool CAUSAL>
+static __device__ __forceinline__ void mask_tile(float (&s)[KEYS / 8][4], int row, int key0,
+                                                 int len)
+{
+    const int t2 = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int key = key0 + n * 8 + t2 + e % 2;
+            if (key >= len || (CAUSAL && key > row + e / 2 * 8))
+                s[n][e] = -INFINITY;
+        }
 }
 
 // Scores into probabilities relative to the running maximum (base 2), rescaling what was summed.
 // Rows of this lane: q0 + g and q0 + g + 8.
-template <int DH, bool CAUSAL>
-static __device__ __forceinline__ void softmax_tile(float s[KEYS / 8][4], float o[DH / 8][4],
-                                                    float top[2], float sum[2], float scale_log2,
-                                                    int row, int key0, int len)
+template <int DH>
+static __device__ __forceinline__ void softmax_tile(float (&s)[KEYS / 8][4], float (&o)[DH / 8][4],
+                                                    float top[2], float sum[2], float scale_log2)
 {
-    const int t2 = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const int limit = CAUSAL ? min(len, row + half * 8 + 1) : len;
         float best = -INFINITY;
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                float &x = s[n][half * 2 + e];
-                x = key0 + n * 8 + t2 + e < limit ? x * scale_log2 : -INFINITY;
-                best = fmaxf(best, x);
-            }
-        best = fmaxf(quad_max(best), top[half]);
+            best = fmaxf(best, fmaxf(s[n][half * 2], s[n][half * 2 + 1]));
+        best = fmaxf(quad_max(best) * scale_log2, top[half]);
         // a row without a visible key yet (only past the end of a sequence) keeps zeros
         const float base = best == -INFINITY ? 0.0f : best;
-        const float keep = exp2f(top[half] - base);
+        const float keep = power_of_2(top[half] - base);
         float part = 0.0f;
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 float &x = s[n][half * 2 + e];
-                x = exp2f(x - base);
+                x = power_of_2(x * scale_log2 - base);
                 part += x;
             }
         sum[half] = sum[half] * keep + part;
         top[half] = best;
+        if (__any_sync(0xffffffffu, keep != 1.0f)) // rarely, in a long row
 #pragma unroll
-        for (int n = 0; n < DH / 8; n++) {
-            o[n][half * 2] *= keep;
-            o[n][half * 2 + 1] *= keep;
-        }
+            for (int n = 0; n < DH / 8; n++) {
+                o[n][half * 2] *= keep;
+                o[n][half * 2 + 1] *= keep;
+            }
     }
 }
 
@@ -83,26 +93,30 @@ static __device__ __forceinline__ void store_rows(const attention_params &p, flo
 
 // FLAT: blockIdx.y is one of all tiles, which is looked up; otherwise blockIdx.z is the sequence
 // and y its tile, and blocks past its end do nothing: for many short sequences, as the tower's
-// windows are.
+// windows are. The longest rows of a causal sequence start first.
+template <bool FLAT>
+static __device__ __forceinline__ tile_place find_queries(const attention_params &p)
+{
+    tile_place at = {};
+    if (FLAT)
+        return query_tile(p, (int)blockIdx.y);
+    at.first = p.cu_seqlens[blockIdx.z];
+    at.len = p.cu_seqlens[blockIdx.z + 1] - at.first;
+    at.tile = (int)(gridDim.y - 1 - blockIdx.y);
+    return at;
+}
+
 template <int DH, bool CAUSAL, bool FLAT>
 static __global__ void __launch_bounds__(THREADS)
     attention_forward_kernel(const __grid_constant__ attention_params p)
 {
     extern __shared__ __align__(16) unsigned char shared[];
-    bf16 *q_tile = (bf16 *)shared;
-    bf16 *k_tiles = q_tile + QUERIES * tile_shape<DH>::PITCH;
-    bf16 *v_tiles = k_tiles + 2 * KEYS * tile_shape<DH>::PITCH;
-    // the longest rows of a causal sequence start first
+    typedef tiles_of<DH> tiles;
+    const uint32_t q_tile = shared_address(shared + first_tile_of(shared));
+    const uint32_t k_tile = q_tile + tiles::BYTES, v_tile = k_tile + tiles::BYTES;
     const int head = blockIdx.x;
-    tile_place at = {};
     follow();
-    if (FLAT) {
-        at = query_tile(p, (int)blockIdx.y);
-    } else {
-        at.first = p.cu_seqlens[blockIdx.z];
-        at.len = p.cu_seqlens[blockIdx.z + 1] - at.first;
-        at.tile = (int)(gridDim.y - 1 - blockIdx.y);
-    }
+    const tile_place at = find_queries<FLAT>(p);
     const int64_t first = at.first;
     const int len = at.len, q0 = at.tile * QUERIES;
     if (q0 >= len)
@@ -113,38 +127,46 @@ static __global__ void __launch_bounds__(THREADS)
     const int last = CAUSAL ? min(len, q0 + QUERIES) : len;
     const int n_tiles = (last + KEYS - 1) / KEYS;
 
-    load_tile_async<DH, QUERIES, THREADS>(q_tile, base + q0 * p.stride + head * DH, p.stride,
-                                          len - q0);
-    load_tile_async<DH, KEYS, THREADS>(k_tiles, k_rows, p.stride, len);
-    load_tile_async<DH, KEYS, THREADS>(v_tiles, v_rows, p.stride, len);
-    commit_async();
+    auto load_step = [&](uint32_t tile, const bf16 *rows, int step) {
+        if (step < n_tiles)
+            tiles::load(tile, rows + step * KEYS * p.stride, p.stride, len - step * KEYS);
+        commit_async();
+    };
+    tiles::load(q_tile, base + q0 * p.stride + head * DH, p.stride, len - q0);
+    load_step(k_tile, k_rows, 0);
+    load_step(v_tile, v_rows, 0);
 
-    const int warp = threadIdx.x / 32, row = q0 + warp * 16 + threadIdx.x % 32 / 4;
-    uint32_t q[DH / 16][4];
+    const int row = q0 + fragment_row();
+    const bool has_queries = q0 + tiles::first_row() < len;
     float o[DH / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
-    for (int j = 0; j < n_tiles; j++) {
-        wait_async<0>();
-        __syncthreads();
-        if (j == 0)
-            load_a_rows<DH>(q, q_tile, warp * 16);
-        if (j + 1 < n_tiles) {
-            const int next = (j + 1) % 2, key0 = (j + 1) * KEYS;
-            load_tile_async<DH, KEYS, THREADS>(k_tiles + next * KEYS * tile_shape<DH>::PITCH,
-                                               k_rows + key0 * p.stride, p.stride, len - key0);
-            load_tile_async<DH, KEYS, THREADS>(v_tiles + next * KEYS * tile_shape<DH>::PITCH,
-                                               v_rows + key0 * p.stride, p.stride, len - key0);
-            commit_async();
-        }
-        if (row - threadIdx.x % 32 / 4 >= len)
-            continue; // none of the warp's queries exists
-        const bf16 *k_tile = k_tiles + j % 2 * KEYS * tile_shape<DH>::PITCH;
-        const bf16 *v_tile = v_tiles + j % 2 * KEYS * tile_shape<DH>::PITCH;
-        float s[KEYS / 8][4] = {};
+    for (int step = 0; step < n_tiles; step++) {
+        const int key0 = step * KEYS;
+        float s[KEYS / 8][4];
         uint32_t a[KEYS / 16][4];
-        multiply_rows<DH, KEYS / 8>(s, q, k_tile, 0);
-        softmax_tile<DH, CAUSAL>(s, o, top, sum, p.scale * 1.44269504089f, row, j * KEYS, len);
-        to_a_fragments<KEYS / 8>(a, s);
-        multiply_columns<DH, KEYS / 16>(o, a, v_tile, 0);
+        step ? wait_async<0>() : wait_async<1>(); // these keys
+        tiles::arrived();
+        __syncthreads();
+        if (step > 0)
+            load_step(v_tile, v_rows, step);
+        if (has_queries) {
+            tiles::scores(s, q_tile, k_tile, 0);
+            tiles::template finish<0>(s);
+        }
+        __syncthreads();
+        load_step(k_tile, k_rows, step + 1);
+        if (has_queries) {
+            if (key0 + KEYS > len || (CAUSAL && key0 + KEYS > q0))
+                mask_tile<CAUSAL>(s, row, key0, len);
+            softmax_tile<DH>(s, o, top, sum, p.scale * 1.44269504089f);
+            to_a_fragments<KEYS / 8>(a, s);
+        }
+        wait_async<1>(); // these values
+        tiles::arrived();
+        __syncthreads();
+        if (has_queries) {
+            tiles::columns(o, a, v_tile, 0);
+            tiles::template finish<0>(o);
+        }
     }
     store_rows<DH>(p, o, top, sum, first, row, len, head);
 }

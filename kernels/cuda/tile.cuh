@@ -19,8 +19,7 @@ namespace qvl
 typedef __nv_bfloat16 bf16;
 
 template <int DH> struct tile_shape {
-    static const int PITCH = DH + 8;  // values from row to row
-    static const int CHUNKS = DH / 8; // 16-byte pieces of a row
+    static const int PITCH = DH + 8; // values from row to row
 };
 
 __device__ __forceinline__ uint32_t shared_address(const void *pointer)
@@ -28,12 +27,17 @@ __device__ __forceinline__ uint32_t shared_address(const void *pointer)
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 
-// 16 bytes from global to shared memory; zeros when not valid.
-__device__ __forceinline__ void copy16_async(void *to, const void *from, bool is_valid)
+// 16 bytes from global to shared memory; zeros when not valid. to: an address in shared memory.
+__device__ __forceinline__ void copy16_async(uint32_t to, const void *from, bool is_valid)
 {
     const int bytes = is_valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
-                 "l"(from), "r"(bytes));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from),
+                 "r"(bytes));
+}
+
+__device__ __forceinline__ void copy16_async(void *to, const void *from, bool is_valid)
+{
+    copy16_async(shared_address(to), from, is_valid);
 }
 
 // For what is not read again soon: its lines of the L2 cache are the first to go.
@@ -72,18 +76,19 @@ template <int PENDING> __device__ __forceinline__ void wait_async()
     asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
 }
 
-__device__ __forceinline__ void load_matrix_x4(uint32_t r[4], const void *row)
+// row: an address in shared memory.
+__device__ __forceinline__ void load_matrix_x4(uint32_t r[4], uint32_t row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row)));
+                 : "r"(row));
 }
 
-__device__ __forceinline__ void load_matrix_x4_trans(uint32_t r[4], const void *row)
+__device__ __forceinline__ void load_matrix_x4_trans(uint32_t r[4], uint32_t row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row)));
+                 : "r"(row));
 }
 
 __device__ __forceinline__ void mma_16816(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
@@ -102,68 +107,72 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high)
     return bits;
 }
 
-// ROWS rows of DH values, stride apart in global memory, into a shared tile; rows from n_valid on
-// are zero. All THREADS of the block take part; the copies are left in flight.
-template <int DH, int ROWS, int THREADS>
-__device__ __forceinline__ void load_tile_async(bf16 *tile, const bf16 *from, int64_t stride,
-                                                int n_valid)
+// The pieces of 64 rows of DH values that this thread of THREADS copies, asynchronously:
+// offset(row, piece) is where a 16-byte piece lies in the tile, in bytes; from one row to the next
+// that has the same place in a pattern of eight rows it grows by PITCH_BYTES a row. Rows from
+// n_valid on are zero. Few instructions, as a tile is used for a short time: hence the addresses
+// that grow by constants.
+template <int DH, int THREADS, int PITCH_BYTES, typename OFFSET>
+__device__ __forceinline__ void load_rows_async(uint32_t tile, const bf16 *from, int64_t stride,
+                                                int n_valid, OFFSET offset)
 {
-    const int chunks = tile_shape<DH>::CHUNKS;
-    for (int i = threadIdx.x; i < ROWS * chunks; i += THREADS) {
-        const int row = i / chunks, chunk = i % chunks;
-        const bool is_valid = row < n_valid;
-        copy16_async(tile + row * tile_shape<DH>::PITCH + chunk * 8,
-                     from + (is_valid ? row : 0) * stride + chunk * 8, is_valid);
+    const unsigned pieces = DH / 8, thread = threadIdx.x;
+    if constexpr (THREADS % pieces == 0 && THREADS / pieces % 8 == 0 && THREADS / pieces <= 64) {
+        const int rows = THREADS / pieces, row = thread / pieces, piece = thread % pieces;
+        const uint32_t to = tile + offset(row, piece);
+        from += row * stride + piece * 8;
+        if (n_valid >= 64) {
+#pragma unroll
+            for (int i = 0; i < 64 / rows; i++, from += rows * stride)
+                copy16_async(to + i * rows * PITCH_BYTES, from, true);
+        } else {
+            const bf16 *first = from - row * stride;
+#pragma unroll
+            for (int i = 0; i < 64 / rows; i++, from += rows * stride) {
+                const bool is_valid = row + i * rows < n_valid;
+                copy16_async(to + i * rows * PITCH_BYTES, is_valid ? from : first, is_valid);
+            }
+        }
+    } else {
+        for (unsigned i = thread; i < 64 * pieces; i += THREADS) {
+            const int row = i / pieces, piece = i % pieces;
+            const bool is_valid = row < n_valid;
+            copy16_async(tile + offset(row, piece),
+                         from + (is_valid ? row : 0) * stride + piece * 8, is_valid);
+        }
     }
 }
 
-// A fragments of 16 rows, all DH columns: frag[DH / 16][4].
-template <int DH>
-__device__ __forceinline__ void load_a_rows(uint32_t frag[DH / 16][4], const bf16 *tile, int row0)
+// Such rows into a tile with the pitch above; tiles are given by their address in shared memory.
+template <int DH, int THREADS>
+__device__ __forceinline__ void load_tile_async(uint32_t tile, const bf16 *from, int64_t stride,
+                                                int n_valid)
 {
-    const int lane = threadIdx.x % 32;
-    const bf16 *at = tile + (row0 + lane % 16) * tile_shape<DH>::PITCH + (lane / 16) * 8;
-#pragma unroll
-    for (int k = 0; k < DH / 16; k++)
-        load_matrix_x4(frag[k], at + k * 16);
+    const int pitch = tile_shape<DH>::PITCH * sizeof(bf16);
+    load_rows_async<DH, THREADS, pitch>(tile, from, stride, n_valid, [](int row, int piece) {
+        return (uint32_t)(row * pitch + piece * 16);
+    });
 }
 
-// c[N8][4] += A (16 x DH, in registers) * rows^T, rows row0 .. row0 + 8 N8 - 1 of the tile.
+// c[N8][4] += A * rows^T: A's rows a_row .. a_row + 15 of one tile, of which few are in registers
+// at a time; rows row0 .. row0 + 8 N8 - 1 of another.
 template <int DH, int N8>
-__device__ __forceinline__ void multiply_rows(float c[N8][4], const uint32_t a[DH / 16][4],
-                                              const bf16 *tile, int row0)
+__device__ __forceinline__ void multiply_tiles(float c[N8][4], uint32_t a_tile, int a_row,
+                                               uint32_t tile, int row0)
 {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, pitch = tile_shape<DH>::PITCH * sizeof(bf16);
     // matrices of ldmatrix: rows 0-7 | columns 0-7, 8-15; then rows 8-15 | columns 0-7, 8-15
-    const int row = lane % 8 + (lane / 16) * 8, col = (lane / 8 % 2) * 8;
-#pragma unroll
-    for (int k = 0; k < DH / 16; k++)
-#pragma unroll
-        for (int n = 0; n < N8; n += 2) {
-            uint32_t b[4];
-            load_matrix_x4(b, tile + (row0 + n * 8 + row) * tile_shape<DH>::PITCH + k * 16 + col);
-            mma_16816(c[n], a[k], b[0], b[1]);
-            mma_16816(c[n + 1], a[k], b[2], b[3]);
-        }
-}
-
-// The same with A's rows a_row .. a_row + 15 in shared memory as well, of which few are in
-// registers at a time.
-template <int DH, int N8>
-__device__ __forceinline__ void multiply_tiles(float c[N8][4], const bf16 *a_tile, int a_row,
-                                               const bf16 *tile, int row0)
-{
-    const int lane = threadIdx.x % 32;
-    const int row = lane % 8 + (lane / 16) * 8, col = (lane / 8 % 2) * 8;
-    const bf16 *a_at = a_tile + (a_row + lane % 16) * tile_shape<DH>::PITCH + (lane / 16) * 8;
+    const int row = lane % 8 + (lane / 16) * 8, piece = lane / 8 % 2;
+    const uint32_t a_at = a_tile + (a_row + lane % 16) * pitch + (lane / 16) * 16;
+    const uint32_t b_at = tile + (row0 + row) * pitch + piece * 16;
 #pragma unroll
     for (int k = 0; k < DH / 16; k++) {
         uint32_t a[4];
-        load_matrix_x4(a, a_at + k * 16);
+        load_matrix_x4(a, a_at + k * 32);
 #pragma unroll
         for (int n = 0; n < N8; n += 2) {
             uint32_t b[4];
-            load_matrix_x4(b, tile + (row0 + n * 8 + row) * tile_shape<DH>::PITCH + k * 16 + col);
+            load_matrix_x4(b, b_at + n * 8 * pitch + k * 32);
             mma_16816(c[n], a, b[0], b[1]);
             mma_16816(c[n + 1], a, b[2], b[3]);
         }
@@ -173,17 +182,17 @@ __device__ __forceinline__ void multiply_tiles(float c[N8][4], const bf16 *a_til
 // c[DH / 8][4] += A (16 x 16 K16, in registers) * tile rows row0 .. row0 + 16 K16 - 1.
 template <int DH, int K16>
 __device__ __forceinline__ void multiply_columns(float c[DH / 8][4], const uint32_t a[K16][4],
-                                                 const bf16 *tile, int row0)
+                                                 uint32_t tile, int row0)
 {
-    const int lane = threadIdx.x % 32;
-    const int row = lane % 8 + (lane / 8 % 2) * 8, col = (lane / 16) * 8;
+    const int lane = threadIdx.x % 32, pitch = tile_shape<DH>::PITCH * sizeof(bf16);
+    const int row = lane % 8 + (lane / 8 % 2) * 8, piece = lane / 16;
+    const uint32_t at = tile + (row0 + row) * pitch + piece * 16;
 #pragma unroll
     for (int k = 0; k < K16; k++)
 #pragma unroll
         for (int n = 0; n < DH / 8; n += 2) {
             uint32_t b[4];
-            load_matrix_x4_trans(b, tile + (row0 + k * 16 + row) * tile_shape<DH>::PITCH + n * 8 +
-                                        col);
+            load_matrix_x4_trans(b, at + k * 16 * pitch + n * 16);
             mma_16816(c[n], a[k], b[0], b[1]);
             mma_16816(c[n + 1], a[k], b[2], b[3]);
         }

@@ -68,7 +68,9 @@ static void packs(void **state)
         {{5, 0, 9, 0}, 4, 2, 2, 16, true, 1, 0}, /* empty sequences */
         {{5, 0, 9, 0}, 4, 2, 2, 16, false, 1, 0},
         {{64, 16, 64, 8, 64}, 5, 3, 3, 80, false, 1, 0}, /* the tower's windows */
-        {{321, 40}, 2, 7, 1, 128, true, 1, 0},
+        {{321, 40}, 2, 7, 1, 128, true, 1, 0}, /* heads of 128 have products of their own */
+        {{1, 64, 7, 65, 2, 129, 1, 33}, 8, 14, 2, 128, true, 1, 0},
+        {{1, 64, 7, 65, 2, 129, 1, 33}, 8, 7, 1, 128, false, 1, 0},
         {{385}, 1, 2, 2, 80, false, 1, 0},
     };
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
@@ -84,6 +86,7 @@ static void magnitudes_and_scales(void **state)
         {{71, 33}, 2, 4, 2, 64, true, 2, 0},     /* a few keys each */
         {{71, 33}, 2, 4, 2, 64, false, 1e-3, 0}, /* nearly uniform */
         {{65}, 1, 2, 1, 80, true, 1, 0.5},        {{65}, 1, 2, 1, 80, false, 1, 1e-6},
+        {{71, 200}, 2, 4, 2, 128, true, 2, 0},    {{71, 200}, 2, 4, 2, 128, false, 1e-3, 0},
     };
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         forward_case(*state, &SHAPES[i], true);

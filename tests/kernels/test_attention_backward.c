@@ -109,7 +109,9 @@ static void packs(void **state)
         {{1, 64, 7, 65, 2, 129, 1, 33}, 8, 7, 1, 64, false, 1, 0},
         {{5, 0, 9, 0}, 4, 2, 2, 16, true, 1, 0},
         {{64, 16, 64, 8, 64}, 5, 3, 3, 80, false, 1, 0},
-        {{321, 40}, 2, 7, 1, 128, true, 1, 0},
+        {{321, 40}, 2, 7, 1, 128, true, 1, 0}, /* heads of 128 have products of their own */
+        {{1, 64, 7, 65, 2, 129, 1, 33}, 8, 14, 2, 128, true, 1, 0},
+        {{1, 64, 7, 65, 2, 129, 1, 33}, 8, 7, 1, 128, false, 1, 0},
     };
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         backward_case(*state, &SHAPES[i]);
@@ -121,7 +123,7 @@ static void magnitudes_and_scales(void **state)
     static const qvl_attention_shape SHAPES[] = {
         {{71, 33}, 2, 4, 2, 64, true, 0, 0.125}, {{71, 33}, 2, 4, 2, 64, false, 0, 0.03125},
         {{71, 33}, 2, 4, 2, 64, true, 1.5, 0},   {{71, 33}, 2, 4, 2, 64, false, 1e-3, 0},
-        {{65}, 1, 2, 1, 80, true, 1, 0.5},
+        {{65}, 1, 2, 1, 80, true, 1, 0.5},       {{71, 200}, 2, 4, 2, 128, true, 1.5, 0},
     };
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
         backward_case(*state, &SHAPES[i]);

@@ -1,0 +1,124 @@
+// Products of 64-row tiles, given by their address in shared memory, as attention needs them, in
+// two ways with one interface:
+//   warp_tiles      mma.sync: each warp has 16 rows of A by itself
+//   warpgroup_tiles wgmma: the block's four warps have A's 64 rows together (sm_90a, heads of 128)
+// tiles_of<DH> is the faster one there is. Fragments of results are the same: a warp has rows
+// 16 warp .. 16 warp + 15 (tile.cuh, C).
+//
+//   load      rows into a tile; rows from n_valid on are zero. Left in flight (commit_async)
+//   arrived   after wait_async and before the barrier: tiles may be read by products after it
+//   scores    starts c = A B^T, rows part .. part + 8 N - 1 of B
+//   columns   starts c += A B, A in registers, rows part .. part + 16 N - 1 of B
+//   finish    all but the last PENDING of those started have ended; c may be read
+// All warps must call them, unless first_row differs from warp to warp (warp_tiles).
+#ifndef QVL_KERNELS_CUDA_ATTENTION_TILES_CUH
+#define QVL_KERNELS_CUDA_ATTENTION_TILES_CUH
+
+#include "kernels/cuda/attention_cuda.cuh"
+#include "kernels/cuda/tile.cuh"
+#include "kernels/cuda/wgmma.cuh"
+
+namespace qvl
+{
+
+enum { ATTENTION_THREADS = 128 };
+
+template <int DH> struct warp_tiles {
+    // PART: rows of B that backward takes at once; registers leave room for no more.
+    // HEIGHT: rows of A that are multiplied together.
+    enum {
+        PART = 32,
+        HEIGHT = 16,
+        BYTES = ATTENTION_ROWS * tile_shape<DH>::PITCH * (int)sizeof(bf16)
+    };
+
+    static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 * 16; }
+    static __device__ __forceinline__ void load(uint32_t tile, const bf16 *from, int64_t stride,
+                                                int n_valid)
+    {
+        load_tile_async<DH, ATTENTION_THREADS>(tile, from, stride, n_valid);
+    }
+    static __device__ __forceinline__ void arrived() {}
+    template <int N>
+    static __device__ __forceinline__ void scores(float (&c)[N][4], uint32_t a, uint32_t b,
+                                                  int part)
+    {
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                c[n][e] = 0.0f;
+        multiply_tiles<DH, N>(c, a, first_row(), b, part);
+    }
+    template <int N>
+    static __device__ __forceinline__ void columns(float (&c)[DH / 8][4], const uint32_t (&a)[N][4],
+                                                   uint32_t b, int part)
+    {
+        multiply_columns<DH, N>(c, a, b, part);
+    }
+    template <int PENDING, int N> static __device__ __forceinline__ void finish(float (&c)[N][4]) {}
+};
+
+template <int DH> struct tiles_of : warp_tiles<DH> {
+};
+
+#ifdef QVL_WGMMA
+struct warpgroup_tiles {
+    enum { PART = ATTENTION_ROWS, HEIGHT = ATTENTION_ROWS, BYTES = SWIZZLED_TILE };
+
+    static __device__ __forceinline__ int first_row() { return 0; }
+    static __device__ __forceinline__ void load(uint32_t tile, const bf16 *from, int64_t stride,
+                                                int n_valid)
+    {
+        load_swizzled_async<ATTENTION_THREADS>(tile, from, stride, n_valid);
+    }
+    static __device__ __forceinline__ void arrived() { publish_to_products(); }
+    static __device__ __forceinline__ void scores(float (&c)[8][4], uint32_t a, uint32_t b, int)
+    {
+        start_scores(c, a, b);
+    }
+    static __device__ __forceinline__ void columns(float (&c)[16][4], const uint32_t (&a)[4][4],
+                                                   uint32_t b, int)
+    {
+        start_columns(c, a, b);
+    }
+    template <int PENDING, int N> static __device__ __forceinline__ void finish(float (&c)[N][4])
+    {
+        wait_products<PENDING>(c);
+    }
+};
+
+template <> struct tiles_of<128> : warpgroup_tiles {
+};
+#endif
+
+// Shared memory of n tiles, whichever way: device code is chosen when it is loaded, so the host
+// asks for what both can do with. Swizzled tiles are smaller, and start at multiples of 1024 bytes.
+template <int DH> static constexpr size_t attention_shared_bytes(int n_tiles)
+{
+    return (size_t)n_tiles * warp_tiles<DH>::BYTES + 1024;
+}
+
+// Where the first tile is in a block's shared memory, in bytes.
+static __device__ __forceinline__ int first_tile_of(const unsigned char *shared)
+{
+    return -shared_address(shared) % 1024;
+}
+
+// The first of this lane's two rows of a tile's fragments; the other is 8 below.
+static __device__ __forceinline__ int fragment_row()
+{
+    return threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+}
+
+// 2^x; zero where that is no normal number.
+static __device__ __forceinline__ float power_of_2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
+} // namespace qvl
+
+#endif
