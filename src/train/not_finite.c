@@ -49,6 +49,7 @@ out:
 static qvl_status find_sample(qvl_run *run, const qvl_step *step, int64_t n_rows, int64_t *out,
                               qvl_err *err)
 {
+    const int32_t *ids = NULL, *labels = NULL;
     int64_t row = 0;
     qvl_status rc = QVL_OK;
     *out = -1;
@@ -56,9 +57,9 @@ static qvl_status find_sample(qvl_run *run, const qvl_step *step, int64_t n_rows
         const int64_t number = step->samples[i];
         if (run->step_plan->rank[i] != qvl_world_rank(run->world))
             continue;
-        QVL_TRY(qvl_dataset_read_sample(run->train.data, number, run->ids, run->labels, err));
+        QVL_TRY(qvl_sample_reader_get(run->train.reader, number, &ids, &labels, err));
         const int64_t end =
-            row + qvl_supervised_tokens(run->labels, qvl_dataset_length(run->train.data, number));
+            row + qvl_supervised_tokens(labels, qvl_dataset_length(run->train.data, number));
         for (; row < end && row < n_rows && *out < 0; row++)
             if (!isfinite(run->host_losses[row]))
                 *out = number;

@@ -272,9 +272,10 @@ qvl_status qvl_run_plan(qvl_run *run, qvl_err *err)
                                          .is_shuffled = !c->disable_shuffling,
                                          .is_floor = strcmp(c->steps_rule, "floor") == 0};
     qvl_status rc = qvl_sampler_create(&run->sampler, &options, err);
-    if (rc == QVL_OK)
-        rc = qvl_step_plan_create(
-            &run->step_plan, options.batch * options.accumulation * options.n_ranks, n_ranks, err);
+    qvl_step_plan **const plans[] = {&run->step_plan, &run->next_plan};
+    for (int i = 0; i < 2 && rc == QVL_OK; i++)
+        rc = qvl_step_plan_create(plans[i], options.batch * options.accumulation * options.n_ranks,
+                                  n_ranks, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     run->schedule = qvl_schedule_make(c, qvl_sampler_steps(run->sampler));
     rc = plan_memory(run, err);
@@ -323,6 +324,8 @@ void qvl_run_close(qvl_run *run)
             run->dev->ops->release(run->dev, memory[i], QVL_MEM_DEVICE);
     qvl_features_destroy(run->train.features);
     qvl_features_destroy(run->eval.features);
+    qvl_sample_reader_destroy(run->train.reader);
+    qvl_sample_reader_destroy(run->eval.reader);
     qvl_dataset_close(run->train.data);
     qvl_dataset_close(run->eval.data);
     qvl_sample_table_fini(&run->train.table);
@@ -331,13 +334,13 @@ void qvl_run_close(qvl_run *run)
     qvl_vision_destroy(run->vision);
     qvl_sampler_destroy(run->sampler);
     qvl_step_plan_destroy(run->step_plan);
+    qvl_step_plan_destroy(run->next_plan);
     qvl_pack_fini(&run->pack);
     qvl_plan_fini(&run->activation_slots);
     qvl_plan_fini(&run->vision_slots);
     qvl_plan_fini(&run->state_slots);
     free(run->pack_buffer);
-    free(run->ids);
-    free(run->labels);
+    free(run->next_samples);
     free(run->feature_list);
     free(run->grids);
     free(run->host_losses);

@@ -23,6 +23,7 @@
 #include "src/train/memory_plan.h"
 #include "src/train/progress.h"
 #include "src/train/run_log.h"
+#include "src/train/sample_reader.h"
 #include "src/train/sampler.h"
 #include "src/train/saver.h"
 #include "src/train/schedule.h"
@@ -37,6 +38,7 @@ extern "C" {
 typedef struct qvl_run_data {
     qvl_dataset *data; /* NULL when there is none, or when only checking */
     qvl_sample_table table;
+    qvl_sample_reader *reader; /* NULL without data, and before anything is allocated */
     qvl_features *features;
 } qvl_run_data;
 
@@ -56,7 +58,7 @@ typedef struct qvl_run {
     qvl_run_data train, eval;
     /* planned */
     qvl_sampler *sampler;
-    qvl_step_plan *step_plan;
+    qvl_step_plan *step_plan, *next_plan; /* of the step in work; of the one after it */
     qvl_schedule schedule;
     qvl_memory_plan memory;
     /* allocated */
@@ -69,9 +71,9 @@ typedef struct qvl_run {
     float *row_loss, *sum_squares; /* device */
     qvl_pack pack;
     void *pack_buffer;
-    int32_t *ids, *labels;     /* of the sample in work */
-    const void **feature_list; /* of its images */
+    const void **feature_list; /* of the images of the sample in work */
     int32_t *grids;            /* of its images, [n_images, 3] */
+    int64_t *next_samples;     /* of this rank in the next step, [samples of a step] */
     float *host_losses;        /* [step_rows] */
     float *row_weights;        /* [step_rows] */
     int summed_to;             /* lowest layer whose gradients are summed over GPUs in this step */

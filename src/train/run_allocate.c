@@ -148,8 +148,10 @@ static qvl_status allocate_host(qvl_run *run, qvl_err *err)
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_alloc(&run->pack_buffer, qvl_pack_bytes(run->memory.pack_tokens), 1, "pack", err));
     qvl_pack_init(&run->pack, run->memory.pack_tokens, run->pack_buffer);
-    QVL_TRY(qvl_alloc(&run->ids, longest, sizeof *run->ids, "sample", err));
-    QVL_TRY(qvl_alloc(&run->labels, longest, sizeof *run->labels, "sample", err));
+    QVL_TRY(qvl_sample_reader_create(&run->train.reader, run->train.data, err));
+    QVL_TRY(qvl_sample_reader_create(&run->eval.reader, run->eval.data, err));
+    QVL_TRY(qvl_alloc(&run->next_samples, (size_t)run->step_plan->capacity,
+                      sizeof *run->next_samples, "sample", err));
     /* Every image has a token of its own at least, so the longest sample bounds both. */
     QVL_TRY(qvl_alloc(&run->feature_list, longest, sizeof *run->feature_list, "sample", err));
     QVL_TRY(qvl_alloc(&run->grids, 3 * longest, sizeof *run->grids, "sample", err));

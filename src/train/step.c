@@ -11,17 +11,17 @@
 qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number, float weight,
                                qvl_err *err)
 {
-    const int32_t *images = NULL;
+    const int32_t *images = NULL, *ids = NULL, *labels = NULL;
     qvl_status rc = QVL_OK;
     const int64_t n_images = qvl_dataset_sample_images(part->data, number, &images);
-    QVL_TRY(qvl_dataset_read_sample(part->data, number, run->ids, run->labels, err));
+    QVL_TRY(qvl_sample_reader_get(part->reader, number, &ids, &labels, err));
     for (int64_t i = 0; i < n_images; i++) {
         memcpy(run->grids + 3 * i, qvl_dataset_grid(part->data, images[i]), 3 * sizeof *run->grids);
         QVL_TRY(qvl_features_get(part->features, images[i], &run->feature_list[i], err));
     }
     QVL_TRY(qvl_pack_add(&run->pack,
-                         &(qvl_sample_view){.ids = run->ids,
-                                            .labels = run->labels,
+                         &(qvl_sample_view){.ids = ids,
+                                            .labels = labels,
                                             .n = qvl_dataset_length(part->data, number),
                                             .grids = run->grids,
                                             .features = run->feature_list,
@@ -169,6 +169,23 @@ out:
     return rc;
 }
 
+/* The samples of the step after step k, while the device works on k. */
+static void read_ahead(qvl_run *run, int64_t k, const qvl_sample_sizes *sizes)
+{
+    const int rank = qvl_world_rank(run->world);
+    qvl_err unsaid = {QVL_OK, ""};
+    qvl_step step;
+    int64_t n = 0;
+    if (k + 1 >= qvl_sampler_steps(run->sampler) ||
+        qvl_sampler_step(run->sampler, k + 1, &step, &unsaid) != QVL_OK)
+        return;
+    qvl_step_plan_assign(run->next_plan, &step, sizes, run->config->pack);
+    for (int64_t i = 0; i < step.n_samples; i++)
+        if (run->next_plan->rank[i] == rank)
+            run->next_samples[n++] = step.samples[i];
+    qvl_sample_reader_ahead(run->train.reader, run->next_samples, n);
+}
+
 /* Losses and norm come to the host once a step, after everything was queued. */
 static qvl_status read_results(qvl_run *run, int64_t rows, double *loss, double *grad_norm,
                                qvl_err *err)
@@ -238,6 +255,7 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     QVL_TRY(mark(run, QVL_PHASE_EXCHANGE, err));
     QVL_TRY(update(run, k, out->rate, err));
     QVL_TRY(mark(run, QVL_PHASE_OPTIMISER, err));
+    read_ahead(run, k, &sizes);
     QVL_TRY(read_results(run, rows, &out->loss, &out->grad_norm, err));
     QVL_TRY(qvl_timer_collect(&run->timer, run->dev, err));
     QVL_TRY(qvl_world_sum_f64(run->world, &out->loss, 1, err));
