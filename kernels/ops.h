@@ -218,7 +218,7 @@ typedef struct qvl_attention_args {
     const int32_t *cu_seqlens;      /* [B+1] */
     const int32_t *cu_seqlens_host; /* the same, host memory: sizes of the launches */
     int64_t T, B, H, KV, Dh;
-    float scale;
+    float scale; /* above 0 */
     bool is_causal;
 } qvl_attention_args;
 

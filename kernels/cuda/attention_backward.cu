@@ -62,7 +62,8 @@ static __device__ __forceinline__ void store_keys(const attention_params &p, con
     store_gradient<DH>(to + (p.H + p.KV + kv) * DH, p.stride, dv, key, len, 1.0f);
 }
 
-// What rows q0 .. of the query tiles at part add to dk and dv.
+// What queries q0 .. q0 + PART - 1 of the sequence, rows part .. of the tiles, add to dk and dv of
+// keys k0 .. k0 + ROWS - 1.
 template <int DH, bool CAUSAL, typename TILES = tiles_of<DH>>
 static __device__ __forceinline__ void add_to_keys(float (&dk)[DH / 8][4], float (&dv)[DH / 8][4],
                                                    const tile_addresses &t, int part,
@@ -146,7 +147,8 @@ static __device__ __forceinline__ void key_side(const attention_params &p, const
 
 // ---- dq: rows of the fragments are queries, columns are keys ------------------------------------
 
-// What rows k0 .. of the key tiles at part add to dq.
+// What keys k0 .. k0 + PART - 1 of the sequence, rows part .. of the tiles, add to dq of queries
+// q0 .. q0 + ROWS - 1.
 template <int DH, bool CAUSAL, typename TILES = tiles_of<DH>>
 static __device__ __forceinline__ void add_to_queries(float (&dq)[DH / 8][4],
                                                       const tile_addresses &t, int part,
@@ -266,16 +268,10 @@ static cudaError_t launch_backward(const attention_params &p, const void *dout, 
     const int64_t items = p.T * p.H, sums = p.T * 2 * p.KV * DH / 8;
     const int64_t blocks = p.n_tiles * (p.KV * splits + p.H);
     static bool is_set = false;
-    if (!is_set) {
-        const cudaError_t rc =
-            cudaFuncSetAttribute(attention_backward_kernel<DH, CAUSAL>,
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-        if (rc != cudaSuccess)
-            return rc;
-        is_set = true;
-    }
-    cudaError_t code = launch(attention_delta_kernel<DH>, dim3((unsigned)((items + 7) / 8)), 256, 0,
-                              stream, p, (const bf16 *)dout, delta);
+    cudaError_t code = allow_shared(attention_backward_kernel<DH, CAUSAL>, &is_set, bytes);
+    if (code == cudaSuccess)
+        code = launch(attention_delta_kernel<DH>, dim3((unsigned)((items + 7) / 8)), 256, 0, stream,
+                      p, (const bf16 *)dout, delta);
     if (code == cudaSuccess)
         code = launch(attention_backward_kernel<DH, CAUSAL>, dim3((unsigned)blocks), THREADS, bytes,
                       stream, p, (const bf16 *)dout, delta, (bf16 *)dqkv, parts, splits);

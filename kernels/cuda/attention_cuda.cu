@@ -80,6 +80,8 @@ static qvl_status check_shape(const qvl_attention_args *a, int64_t *longest, qvl
     if (a->B && a->cu_seqlens_host[a->B] != a->T)
         return qvl_fail(err, QVL_EINTERNAL, "attention: cu_seqlens ends at %d, T is %lld",
                         a->cu_seqlens_host[a->B], (long long)a->T);
+    if (!(a->scale > 0.0f)) // what is masked is -infinity before it is scaled
+        return qvl_fail(err, QVL_EINTERNAL, "attention: scale %g", (double)a->scale);
     if (a->B > 65535 || a->H > 65535 || a->T * (a->H + 2 * a->KV) * a->Dh / 8 > INT32_MAX)
         return qvl_fail(err, QVL_EINTERNAL, "attention: %lld sequences, %lld heads, %lld tokens",
                         (long long)a->B, (long long)a->H, (long long)a->T);
@@ -88,6 +90,12 @@ static qvl_status check_shape(const qvl_attention_args *a, int64_t *longest, qvl
 
 static qvl_status name_fault(cudaError_t code, int64_t Dh, const char *what, qvl_err *err)
 {
+    if (code == cudaErrorInvalidConfiguration)
+        return qvl_fail(
+            err, QVL_EDEVICE,
+            "GPU: %s: heads of %lld values take more shared memory than a block of this "
+            "GPU may have; those of compute capability 8.0 and 9.0 have enough",
+            what, (long long)Dh);
     if (code == cudaErrorInvalidValue)
         return qvl_fail(err, QVL_EDEVICE,
                         "GPU: %s: heads of %lld values; 16, 32, 64, 80 and 128 are supported", what,

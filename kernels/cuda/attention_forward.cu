@@ -44,7 +44,7 @@ static __device__ __forceinline__ void softmax_tile(float (&s)[KEYS / 8][4], flo
         for (int n = 0; n < KEYS / 8; n++)
             best = fmaxf(best, fmaxf(s[n][half * 2], s[n][half * 2 + 1]));
         best = fmaxf(quad_max(best) * scale_log2, top[half]);
-        // a row without a visible key yet (only past the end of a sequence) keeps zeros
+        // scores that are all -infinity (values that overflowed) give zeros, not what is no number
         const float base = best == -INFINITY ? 0.0f : best;
         const float keep = power_of_2(top[half] - base);
         float part = 0.0f;
@@ -87,7 +87,7 @@ static __device__ __forceinline__ void store_rows(const attention_params &p, flo
                 pack_bf16(o[n][half * 2] * inverse, o[n][half * 2 + 1] * inverse);
         if (p.lse && t2 == 0)
             p.lse[(int64_t)head * p.T + first + r] =
-                top[half] * 0.69314718056f + logf(total); // back to base e
+                top[half] * LN_2 + logf(total); // back to base e
     }
 }
 
@@ -157,7 +157,7 @@ static __global__ void __launch_bounds__(THREADS)
         if (has_queries) {
             if (key0 + KEYS > len || (CAUSAL && key0 + KEYS > q0))
                 mask_tile<CAUSAL>(s, row, key0, len);
-            softmax_tile<DH>(s, o, top, sum, p.scale * 1.44269504089f);
+            softmax_tile<DH>(s, o, top, sum, p.scale * LOG2_E);
             to_a_fragments<KEYS / 8>(a, s);
         }
         wait_async<1>(); // these values
@@ -176,15 +176,11 @@ static cudaError_t launch_kernel(const attention_params &p, dim3 grid, cudaStrea
 {
     const size_t bytes = forward_shared_bytes<DH>();
     static bool is_set = false;
-    if (!is_set) {
-        const cudaError_t rc =
-            cudaFuncSetAttribute(attention_forward_kernel<DH, CAUSAL, FLAT>,
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-        if (rc != cudaSuccess)
-            return rc;
-        is_set = true;
-    }
-    return launch(attention_forward_kernel<DH, CAUSAL, FLAT>, grid, THREADS, bytes, stream, p);
+    const cudaError_t code =
+        allow_shared(attention_forward_kernel<DH, CAUSAL, FLAT>, &is_set, bytes);
+    return code == cudaSuccess
+               ? launch(attention_forward_kernel<DH, CAUSAL, FLAT>, grid, THREADS, bytes, stream, p)
+               : code;
 }
 
 template <int DH>

@@ -8,8 +8,6 @@
 namespace qvl
 {
 
-static const float LOG2_E = 1.44269504089f;
-
 // ---- rows are keys, columns are queries ---------------------------------------------------------
 
 // Scores that do not count, to -infinity.

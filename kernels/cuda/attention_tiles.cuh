@@ -10,7 +10,8 @@
 //   scores    starts c = A B^T, rows part .. part + 8 N - 1 of B
 //   columns   starts c += A B, A in registers, rows part .. part + 16 N - 1 of B
 //   finish    all but the last PENDING of those started have ended; c may be read
-// All warps must call them, unless first_row differs from warp to warp (warp_tiles).
+// load and arrived are for all threads of the block. So are the others with warpgroup_tiles, whose
+// products take whole tiles (part is 0); with warp_tiles a warp may leave them out.
 #ifndef QVL_KERNELS_CUDA_ATTENTION_TILES_CUH
 #define QVL_KERNELS_CUDA_ATTENTION_TILES_CUH
 
@@ -23,8 +24,10 @@ namespace qvl
 
 enum { ATTENTION_THREADS = 128 };
 
+static const float LOG2_E = 1.44269504089f, LN_2 = 0.69314718056f;
+
 template <int DH> struct warp_tiles {
-    // PART: rows of B that backward takes at once; registers leave room for no more.
+    // PART: rows of B that backward takes at once; here registers leave room for no more.
     // HEIGHT: rows of A that are multiplied together.
     enum {
         PART = 32,
@@ -111,7 +114,7 @@ static __device__ __forceinline__ int fragment_row()
     return threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
 }
 
-// 2^x; zero where that is no normal number.
+// 2^x; zero below the normal numbers.
 static __device__ __forceinline__ float power_of_2(float x)
 {
     float y;

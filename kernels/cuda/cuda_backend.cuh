@@ -128,6 +128,18 @@ static inline cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, s
     return cudaLaunchKernelEx(&config, kernel, P(args)...);
 }
 
+// Lets a kernel have so much shared memory; *is_set: it was done. cudaErrorInvalidConfiguration:
+// more than a block of this GPU may have.
+template <typename K> static inline cudaError_t allow_shared(K *kernel, bool *is_set, size_t bytes)
+{
+    if (*is_set)
+        return cudaSuccess;
+    const cudaError_t code =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    *is_set = code == cudaSuccess;
+    return code == cudaErrorInvalidValue ? cudaErrorInvalidConfiguration : code;
+}
+
 // What the kernels before this one wrote is there; the next one may be set up.
 __device__ __forceinline__ void follow()
 {

@@ -171,11 +171,8 @@ static cudaError_t launch_outputs(const output_params &p, cudaStream_t stream)
     void (*kernel)(output_params) =
         p.pieces == 1 ? lora_outputs_kernel<1> : lora_outputs_kernel<MOST_PIECES>;
     static bool is_set[MOST_PIECES + 1];
-    cudaError_t code = cudaSuccess;
-    if (!is_set[p.pieces])
-        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    LORA_WARPS * OUTPUT_ROWS * TILE_RANK * (int)sizeof(float));
-    is_set[p.pieces] = code == cudaSuccess;
+    cudaError_t code = allow_shared(kernel, &is_set[p.pieces],
+                                    LORA_WARPS * OUTPUT_ROWS * TILE_RANK * sizeof(float));
     if (code == cudaSuccess)
         code = launch(kernel, dim3((unsigned)p.n_slabs, (unsigned)p.n_chunks, (unsigned)p.n_tiles),
                       LORA_THREADS, shared, stream, p);

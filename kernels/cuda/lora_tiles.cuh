@@ -200,14 +200,8 @@ template <typename P>
 static inline cudaError_t launch_large(void (*kernel)(P), bool *is_set, size_t bytes, const P &p,
                                        dim3 grid, int threads, cudaStream_t stream)
 {
-    if (!*is_set) {
-        const cudaError_t code =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-        if (code != cudaSuccess)
-            return code;
-        *is_set = true;
-    }
-    return launch(kernel, grid, threads, bytes, stream, p);
+    const cudaError_t code = allow_shared(kernel, is_set, bytes);
+    return code == cudaSuccess ? launch(kernel, grid, threads, bytes, stream, p) : code;
 }
 
 // Scratch of each part, see the files.

@@ -36,9 +36,15 @@ __device__ __forceinline__ void publish_to_products()
     asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
 
-// Registers written so far may be read and added to by products started from here on.
-__device__ __forceinline__ void open_products()
+// Registers written so far may be read and added to by products started from here on; c is what is
+// added to: nothing may write to it after this point.
+template <int N> __device__ __forceinline__ void open_products(float (&c)[N][4])
 {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            asm volatile("" : "+f"(c[n][e])::"memory");
     asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
 }
 
@@ -58,8 +64,8 @@ template <int PENDING, int N> __device__ __forceinline__ void wait_products(floa
             asm volatile("" : "+f"(c[n][e])::"memory"); // no reading of c before this point
 }
 
-// An operand that starts bytes after start, an address in shared memory / 16. LEADING: bytes from
-// 64 columns to the next 64, of operands read down their columns.
+// The operand at (16 start + bytes) in shared memory. LEADING: bytes from 64 columns to the next
+// 64, of operands read down their columns; rows of a swizzled half do not use it.
 template <uint32_t LEADING>
 __device__ __forceinline__ uint64_t product_operand(uint32_t start, uint32_t bytes)
 {
@@ -105,9 +111,9 @@ __device__ __forceinline__ void product_128(float c[16][4], const uint32_t a[4],
 #undef QVL_C4
 
 // Starts c = A B^T of two tiles, over all 128 columns; wait_products before c is read.
-__device__ __forceinline__ void start_scores(float c[8][4], uint32_t a, uint32_t b)
+__device__ __forceinline__ void start_scores(float (&c)[8][4], uint32_t a, uint32_t b)
 {
-    open_products();
+    open_products(c);
 #pragma unroll
     for (int k = 0; k < 8; k++) {
         const int at = k / 4 * SWIZZLED_HALF + k % 4 * 32;
@@ -122,9 +128,9 @@ __device__ __forceinline__ void start_scores(float c[8][4], uint32_t a, uint32_t
 }
 
 // Starts c += A B, A 64 x 64 in registers, B a tile.
-__device__ __forceinline__ void start_columns(float c[16][4], const uint32_t a[4][4], uint32_t b)
+__device__ __forceinline__ void start_columns(float (&c)[16][4], const uint32_t a[4][4], uint32_t b)
 {
-    open_products();
+    open_products(c);
 #pragma unroll
     for (int k = 0; k < 4; k++)
         product_128(c, a[k], product_operand<SWIZZLED_HALF>(b / 16, k * 16 * 128));
