@@ -162,6 +162,24 @@ static float dot_product(const float *x, const float *y, int64_t n)
     return sum;
 }
 
+/* to [n_k, Dh] += weights^T rows, weights [n_q, n_k], rows [n_q, Dh]. */
+static void add_over_queries(float *to, int64_t to_stride, const float *weights, const float *rows,
+                             int64_t rows_stride, int64_t n_q, int64_t n_k, int64_t Dh)
+{
+    qvl_cpu_gemm_serial(&(qvl_cpu_gemm){.transpose_a = true,
+                                        .m = n_k,
+                                        .n = Dh,
+                                        .k = n_q,
+                                        .alpha = 1.0f,
+                                        .beta = 1.0f,
+                                        .a = weights,
+                                        .lda = n_k,
+                                        .b = rows,
+                                        .ldb = rows_stride,
+                                        .c = to,
+                                        .ldc = to_stride});
+}
+
 static void backward_block(const qvl_attention_backward_args *args, const attention_task *task,
                            int64_t q0, float *p, float *dp)
 {
@@ -205,30 +223,8 @@ static void backward_block(const qvl_attention_backward_args *args, const attent
                                         .ldb = stride,
                                         .c = dbase + q_at,
                                         .ldc = stride});
-    qvl_cpu_gemm_serial(&(qvl_cpu_gemm){.transpose_a = true,
-                                        .m = n_k,
-                                        .n = Dh,
-                                        .k = n_q,
-                                        .alpha = 1.0f,
-                                        .beta = 1.0f,
-                                        .a = dp,
-                                        .lda = n_k,
-                                        .b = base + q_at,
-                                        .ldb = stride,
-                                        .c = dbase + k_at,
-                                        .ldc = stride});
-    qvl_cpu_gemm_serial(&(qvl_cpu_gemm){.transpose_a = true,
-                                        .m = n_k,
-                                        .n = Dh,
-                                        .k = n_q,
-                                        .alpha = 1.0f,
-                                        .beta = 1.0f,
-                                        .a = p,
-                                        .lda = n_k,
-                                        .b = dout,
-                                        .ldb = dout_stride,
-                                        .c = dbase + v_at,
-                                        .ldc = stride});
+    add_over_queries(dbase + k_at, stride, dp, base + q_at, stride, n_q, n_k, Dh);
+    add_over_queries(dbase + v_at, stride, p, dout, dout_stride, n_q, n_k, Dh);
 }
 
 /* All that one key/value head of one sequence gives; scratch holds 2 blocks of scores. */
