@@ -1,5 +1,5 @@
-// What attention's backward pass does with the fragments of its products, element by element: the
-// weights and their gradients, and the ways to global memory. Fragments are C of tile.cuh.
+// What attention's backward pass does with the fragments of its products, element by element:
+// masks, weights and their gradients, and the ways to global memory. Fragments are C of tile.cuh.
 #ifndef QVL_KERNELS_CUDA_ATTENTION_FRAGMENTS_CUH
 #define QVL_KERNELS_CUDA_ATTENTION_FRAGMENTS_CUH
 
@@ -10,7 +10,8 @@ namespace qvl
 
 // ---- rows are keys, columns are queries ---------------------------------------------------------
 
-// Scores that do not count, to -infinity.
+// Scores of keys key, key + 8 that do not count, to -infinity: those of queries that do not see
+// them, and of rows past the end, whose lse is no real one.
 template <bool CAUSAL, int N>
 static __device__ __forceinline__ void mask_keys(float (&s)[N][4], int key, int q0, int len)
 {
@@ -58,6 +59,7 @@ static __device__ __forceinline__ void key_side_gradients(float (&dp)[N][4], con
 
 // ---- rows are queries, columns are keys ---------------------------------------------------------
 
+// Scores of queries query, query + 8 with keys that they do not see, to -infinity.
 template <bool CAUSAL, int N>
 static __device__ __forceinline__ void mask_queries(float (&s)[N][4], int query, int k0, int len)
 {

@@ -148,8 +148,10 @@ static qvl_status allocate_host(qvl_run *run, qvl_err *err)
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_alloc(&run->pack_buffer, qvl_pack_bytes(run->memory.pack_tokens), 1, "pack", err));
     qvl_pack_init(&run->pack, run->memory.pack_tokens, run->pack_buffer);
-    QVL_TRY(qvl_sample_reader_create(&run->train.reader, run->train.data, err));
-    QVL_TRY(qvl_sample_reader_create(&run->eval.reader, run->eval.data, err));
+    qvl_run_data *const parts[] = {&run->train, &run->eval};
+    for (int i = 0; i < 2; i++)
+        if (parts[i]->data)
+            QVL_TRY(qvl_sample_reader_create(&parts[i]->reader, parts[i]->data, err));
     QVL_TRY(qvl_alloc(&run->next_samples, (size_t)run->step_plan->capacity,
                       sizeof *run->next_samples, "sample", err));
     /* Every image has a token of its own at least, so the longest sample bounds both. */
