@@ -7,7 +7,9 @@
  * delta
  *
  * Kept layers own all of these; recomputed layers keep x_in and share one set of the rest, which
- * backward fills again. The gradient of the residual stream is one buffer, dx.
+ * backward fills again. What a pack leaves free, because it is shorter than the longest or because
+ * there is memory to spare, keeps more of its layers (decoder_layout.c). The gradient of the
+ * residual stream is one buffer, dx.
  */
 #ifndef QVL_SRC_MODEL_DECODER_H
 #define QVL_SRC_MODEL_DECODER_H
@@ -28,10 +30,11 @@ extern "C" {
 typedef struct qvl_decoder qvl_decoder;
 
 typedef struct qvl_decoder_options {
-    int64_t tokens;    /* capacity of a pack */
-    int64_t n_kept;    /* layers whose activations are kept, the last ones; others recompute */
-    int64_t head_rows; /* of logits at once, see qvl_workspace_limits */
-    bool is_training;  /* backward will run */
+    int64_t tokens;     /* capacity of a pack */
+    int64_t n_kept;     /* layers whose activations are kept in any pack */
+    size_t spare_bytes; /* for what else can be kept */
+    int64_t head_rows;  /* of logits at once, see qvl_workspace_limits */
+    bool is_training;   /* backward will run */
 } qvl_decoder_options;
 
 /* Adds the activations to plan; nothing is allocated on the device. weights may not be loaded yet.
@@ -40,6 +43,13 @@ qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, con
                               const qvl_device *dev, const qvl_decoder_options *options,
                               qvl_plan *plan, qvl_err *err);
 void qvl_decoder_destroy(qvl_decoder *decoder); /* NULL is fine */
+
+/* How a pack of T tokens will be laid out: layers that are kept whole, and others of which the
+ * results of the largest products are kept. */
+typedef struct qvl_decoder_kept {
+    int64_t n_whole, n_partly;
+} qvl_decoder_kept;
+qvl_decoder_kept qvl_decoder_kept_of(const qvl_decoder *decoder, int64_t T);
 
 /* Takes the pointers: activations from base (allocated for the plan), weights, adapters. */
 qvl_status qvl_decoder_bind(qvl_decoder *decoder, qvl_device *dev, const qvl_plan *plan, void *base,

@@ -29,8 +29,19 @@ typedef struct activation_shape {
     size_t element_bytes;
 } activation_shape;
 
+/* What every pack needs once, a row a token. */
+enum { COSINE, SINE, DELTA, X_FINAL, H_FINAL, INV_FINAL, DX, DH, DQKV, N_COMMON };
+
+/* How much of a layer is still there when backward comes to it. */
+typedef enum keep_level {
+    RECOMPUTED,  /* x_in only */
+    PARTLY_KEPT, /* also qkv and gate_up: the products that cost most for their bytes */
+    KEPT
+} keep_level;
+
 typedef struct decoder_layer {
     int slot_x_in;
+    keep_level level;
     void *x_in;
     void *at[N_ACTIVATIONS];
     qvl_linear *linear; /* [QVL_N_GROUPS] */
@@ -43,8 +54,7 @@ struct qvl_decoder {
     int64_t tail[QVL_N_GROUPS]; /* columns behind the inputs of each group */
     qvl_decoder_options options;
     int *slots; /* [L, N_ACTIVATIONS] */
-    int slot_pack, slot_inv_freq, slot_axis, slot_cosine, slot_sine, slot_delta, slot_x_final,
-        slot_h_final, slot_inv_final, slot_dx, slot_dh, slot_dqkv;
+    int slot_pack, slot_inv_freq, slot_axis, common_slots[N_COMMON];
     decoder_layer *layers; /* [L] */
     qvl_linear *linears;   /* [L, QVL_N_GROUPS] */
     /* bound */
@@ -59,6 +69,17 @@ struct qvl_decoder {
     const qvl_pack *pack;
     qvl_dropout dropout;
     bool has_dropout;
+    /* what is laid out anew for every pack if the layout is flexible, see decoder_layout.c */
+    bool is_flexible;
+    int64_t laid_out_tokens;
+    size_t arena_bytes;
+    char *arena;
 };
+
+/* decoder_layout.c. Adds all buffers for options.tokens to plan; takes their places in the
+ * allocation at base; lays them out for packs of T tokens. */
+qvl_status qvl_decoder_plan_buffers(qvl_decoder *d, qvl_plan *plan, qvl_err *err);
+void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base);
+qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err);
 
 #endif

@@ -32,7 +32,7 @@ static qvl_status run_both(qvl_decoder *d, const decoder_layer *layer, qvl_group
 
 qvl_status qvl_decoder_products(qvl_decoder *d, int64_t T, qvl_err *err)
 {
-    qvl_status rc = QVL_OK;
+    qvl_status rc = qvl_decoder_lay_out(d, T, err);
     for (int64_t l = 0; l < d->dims.text.L && rc == QVL_OK; l++) {
         const decoder_layer *layer = &d->layers[l];
         void *const *at = layer->at;

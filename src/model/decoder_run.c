@@ -46,6 +46,7 @@ static qvl_status start_pack(qvl_decoder *d, const qvl_pack *pack,
     if (pack->capacity > d->options.tokens)
         return qvl_fail(err, QVL_EINTERNAL, "pack of %" PRId64 " tokens, the decoder has %" PRId64,
                         pack->capacity, d->options.tokens);
+    QVL_TRY(qvl_decoder_lay_out(d, pack->T, err));
     QVL_TRY(ops->upload(d->dev, d->device_pack, pack->buffer, qvl_pack_bytes(pack->capacity),
                         QVL_LANE_COMPUTE, err));
     qvl_pack_view(&d->on_device, pack->capacity, d->device_pack);
@@ -156,7 +157,7 @@ static qvl_attention_args attention_of(const qvl_decoder *d, const decoder_layer
 }
 
 /* From norm 1 (already run: h1) to the output of down in delta. In recomputation the last product
- * is not needed, only what its adapter saved. */
+ * is not needed, only what its adapter saved; likewise those whose results were kept. */
 static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_layer_weights *w,
                              bool is_recomputation, qvl_err *err)
 {
@@ -164,14 +165,17 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
     void **at = layer->at;
     const qvl_rotate_args rotate = rotation(d, at[QKV]);
     const qvl_attention_args attention = attention_of(d, layer);
+    const bool has_products = is_recomputation && layer->level == PARTLY_KEPT;
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, at[QKV], at[H1], err));
-    QVL_TRY(ops->rotate(d->dev, &rotate, err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, has_products ? NULL : at[QKV], at[H1], err));
+    if (!has_products)
+        QVL_TRY(ops->rotate(d->dev, &rotate, err));
     QVL_TRY(ops->attention(d->dev, &attention, err));
     QVL_TRY(run_linear(d, layer, QVL_GROUP_O, d->delta, at[ATTN], err));
     QVL_TRY(run_norm(d, at[H2], d->tail[QVL_GROUP_GATE_UP], at[X_MID], at[INV2], layer->x_in,
                      d->delta, w->norm2, err));
-    QVL_TRY(run_linear(d, layer, QVL_GROUP_GATE_UP, at[GATE_UP], at[H2], err));
+    QVL_TRY(
+        run_linear(d, layer, QVL_GROUP_GATE_UP, has_products ? NULL : at[GATE_UP], at[H2], err));
     QVL_TRY(ops->mlp(d->dev,
                      &(qvl_mlp_args){.linear = &layer->linear[QVL_GROUP_DOWN],
                                      .y = is_recomputation ? NULL : d->delta,
@@ -335,7 +339,7 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qv
         for (int g = QVL_N_GROUPS - 1; g >= 0 && l == 0; g--)
             if (layer->linear[g].n_adapters)
                 last_group = g;
-        if (l < L - d->options.n_kept) {
+        if (layer->level != KEPT) {
             QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], NULL, layer->at[INV1],
                              layer->x_in, NULL, w->norm1, err));
             QVL_TRY(layer_body(d, layer, w, true, err));
@@ -364,7 +368,7 @@ qvl_status qvl_decoder_fetch_logits(qvl_decoder *d, float *host, qvl_err *err)
 {
     const qvl_text_dims *t = &d->dims.text;
     const qvl_linear head = {.weight = d->weights->head, .in = t->D, .out = t->V};
-    const int64_t room = d->options.tokens * 2 * t->F / t->V;
+    const int64_t room = d->laid_out_tokens * 2 * t->F / t->V;
     qvl_status rc = QVL_OK;
     if (room < 1)
         return qvl_fail(err, QVL_EINTERNAL, "logits: one row of %" PRId64 " does not fit", t->V);

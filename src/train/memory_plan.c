@@ -14,6 +14,11 @@ static const uint64_t GPU_RESERVE = (uint64_t)400 << 20;
 /* With recomputation asked for, packs and chunks of logits are small: memory is what counts. */
 enum { LEAN_PACK_TOKENS = 2048, LEAN_HEAD_ROWS = 256 };
 
+/* What is kept beyond the least on a GPU then: no more than this, and no more than this part of
+ * what keeping everything would take. */
+static const uint64_t LEAN_SPARE_BYTES = (uint64_t)128 << 20;
+enum { LEAN_SPARE_PART = 8 };
+
 static bool is_host(const qvl_device *dev)
 {
     return strcmp(dev->ops->name, "cpu") == 0;
@@ -31,12 +36,18 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Bytes of the decoder's activations and of the workspace for this many tokens and kept layers. */
 static qvl_status measure_decoder(qvl_memory_plan *plan, const qvl_model *model,
                                   const qvl_lora *lora, qvl_device *dev, qvl_err *err)
 {
     const qvl_decoder_options options = {.tokens = plan->pack_tokens,
                                          .n_kept = plan->n_kept,
+                                         .spare_bytes = plan->spare_bytes,
                                          .head_rows = plan->head_rows,
                                          .is_training = true};
     qvl_plan slots = {0};
@@ -45,6 +56,7 @@ static qvl_status measure_decoder(qvl_memory_plan *plan, const qvl_model *model,
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_decoder_create(&decoder, &model->dims, lora, dev, &options, &slots, err));
     plan->activation_bytes = slots.total_bytes;
+    plan->kept = qvl_decoder_kept_of(decoder, plan->pack_tokens);
     const qvl_workspace_limits limits = qvl_decoder_limits(decoder, plan->longest_sample);
     QVL_TRY(dev->ops->workspace_bytes(dev, &workspace, &limits, err));
     plan->workspace_bytes = larger(plan->workspace_bytes, workspace);
@@ -79,10 +91,15 @@ out:
 /* The tower and what it works in are gone before the first step when features are kept. On a CPU
  * the ranks of a host share its memory, and the kept features are in it; a GPU is a rank's own
  * unless they share it. */
+static uint64_t ranks_of(const qvl_config *config, const qvl_device *dev, int ranks_per_host)
+{
+    return is_host(dev) || config->share_gpu ? (uint64_t)ranks_per_host : 1;
+}
+
 static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_device *dev,
                    int ranks_per_host)
 {
-    const uint64_t ranks = is_host(dev) || config->share_gpu ? (uint64_t)ranks_per_host : 1;
+    const uint64_t ranks = ranks_of(config, dev, ranks_per_host);
     const uint64_t tower = plan->vision_bytes + plan->vision_activation_bytes;
     const uint64_t always = plan->workspace_bytes;
     const uint64_t later = plan->text_bytes + (plan->embeds_on_host ? 0 : plan->embed_bytes) +
@@ -181,6 +198,29 @@ static qvl_status choose_place(qvl_memory_plan *plan, const qvl_config *config,
     return choose_tokens(plan, config, model, lora, dev, needs, err);
 }
 
+/* Memory that is left keeps more of the layers that would be recomputed. */
+static qvl_status use_spare(qvl_memory_plan *plan, const qvl_config *config, const qvl_model *model,
+                            const qvl_lora *lora, qvl_device *dev, const qvl_memory_needs *needs,
+                            qvl_err *err)
+{
+    const uint64_t usable = usable_of(dev, plan->available_bytes);
+    const int64_t L = model->dims.text.L;
+    qvl_memory_plan all = *plan;
+    qvl_status rc = QVL_OK;
+    if (!plan->fits || plan->n_kept == L)
+        return QVL_OK;
+    QVL_TRY(try_size(&all, config, plan->pack_tokens, L, model, lora, dev, needs, err));
+    uint64_t spare = all.activation_bytes - smaller(plan->activation_bytes, all.activation_bytes);
+    if (recomputes_all(config))
+        spare = is_host(dev) ? 0 : smaller(spare / LEAN_SPARE_PART, LEAN_SPARE_BYTES);
+    spare = smaller(spare,
+                    (usable - plan->needed_bytes) / ranks_of(config, dev, needs->ranks_per_host));
+    plan->spare_bytes = spare / QVL_PLAN_ALIGN_BYTES * QVL_PLAN_ALIGN_BYTES;
+    QVL_TRY(try_size(plan, config, plan->pack_tokens, plan->n_kept, model, lora, dev, needs, err));
+out:
+    return rc;
+}
+
 qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
                                 const qvl_model *model, const qvl_lora *lora, qvl_device *dev,
                                 const qvl_memory_needs *needs, qvl_err *err)
@@ -211,11 +251,12 @@ qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
     qvl_status rc = dev->ops->free_bytes(dev, &out->available_bytes, err);
     if (rc == QVL_OK)
         rc = choose_place(out, config, model, lora, dev, needs, err);
-    if (rc != QVL_OK || out->fits || !out->keeps_features || out->feature_bytes == 0)
-        return rc;
-    /* Features that would not fit are computed when a step needs them. */
-    out->keeps_features = false;
-    return choose_place(out, config, model, lora, dev, needs, err);
+    if (rc == QVL_OK && !out->fits && out->keeps_features && out->feature_bytes > 0) {
+        /* Features that would not fit are computed when a step needs them. */
+        out->keeps_features = false;
+        rc = choose_place(out, config, model, lora, dev, needs, err);
+    }
+    return rc == QVL_OK ? use_spare(out, config, model, lora, dev, needs, err) : rc;
 }
 
 static void print_part(qvl_log *log, const char *name, uint64_t bytes)
@@ -250,10 +291,13 @@ void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, 
                      plan->keeps_features
                          ? "kept once a host; the tower leaves before the first step"
                          : "computed when a step needs them");
+    const qvl_decoder_kept *kept = &plan->kept;
     qvl_log_line(log,
                  "  packs of up to %" PRId64 " tokens; activations of %" PRId64 " of %" PRId64
-                 " layers kept, %" PRId64 " recomputed",
-                 plan->pack_tokens, plan->n_kept, L, L - plan->n_kept);
+                 " layers kept, of %" PRId64 " in part, %" PRId64 " recomputed%s",
+                 plan->pack_tokens, kept->n_whole, L, kept->n_partly,
+                 L - kept->n_whole - kept->n_partly,
+                 kept->n_whole < L ? "; more of shorter packs" : "");
     qvl_log_line(log, "  %s: %s needed, %s free",
                  plan->device_bytes ? "this GPU" : "all ranks of this host",
                  qvl_format_bytes(needed, plan->needed_bytes),

@@ -30,7 +30,9 @@ typedef struct qvl_memory_needs {
 
 typedef struct qvl_memory_plan {
     int64_t pack_tokens, n_kept, longest_sample, max_patches, step_rows;
-    int64_t head_rows; /* of logits at once; 0: what the device likes */
+    uint64_t spare_bytes;  /* of the activations: keeps more where layers are recomputed */
+    qvl_decoder_kept kept; /* of the longest pack */
+    int64_t head_rows;     /* of logits at once; 0: what the device likes */
     bool keeps_features;
     bool embeds_on_host; /* the token embedding is in pinned host memory */
     uint64_t text_bytes, embed_bytes, head_bytes, vision_bytes; /* text includes the head */

@@ -129,6 +129,7 @@ static qvl_status allocate_decoder(qvl_run *run, qvl_err *err)
     const qvl_memory_plan *m = &run->memory;
     const qvl_decoder_options options = {.tokens = m->pack_tokens,
                                          .n_kept = m->n_kept,
+                                         .spare_bytes = m->spare_bytes,
                                          .head_rows = m->head_rows,
                                          .is_training = true};
     qvl_status rc = QVL_OK;

@@ -92,8 +92,10 @@ static qvl_memory_plan plan_of(const char *lines, const qvl_memory_needs *needs,
 static void check_sums(const qvl_memory_plan *p, const qvl_memory_needs *needs)
 {
     const uint64_t parameters = 4 * (uint64_t)qvl_lora_parameters(lora);
-    const qvl_decoder_options options = {
-        .tokens = p->pack_tokens, .n_kept = p->n_kept, .is_training = true};
+    const qvl_decoder_options options = {.tokens = p->pack_tokens,
+                                         .n_kept = p->n_kept,
+                                         .spare_bytes = p->spare_bytes,
+                                         .is_training = true};
     qvl_plan slots = {0}, vision_slots = {0};
     qvl_decoder *decoder = NULL;
     qvl_vision *vision = NULL;

@@ -1,0 +1,261 @@
+/* Where the activations of a pack lie.
+ *
+ * The plan has room for the longest pack, its n_kept layers and spare_bytes. When layers have to be
+ * recomputed the arena is laid out anew for every pack, and what is left keeps more:
+ *
+ *     | common | x_in of all layers | the shared set | qkv, gate_up of n layers | the rest of m |
+ *
+ * First the results of two products in as many layers as fit: milliseconds saved for a byte, they
+ * are worth more than the rest of a layer, which takes little time to compute. Then whole layers.
+ * The last layer works in the shared set, which is still its own when backward begins.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "src/model/decoder_internal.h"
+
+/* ---- shapes ------------------------------------------------------------------------------------
+ */
+
+static void describe_layer(const qvl_decoder *d, activation_shape shapes[N_ACTIVATIONS])
+{
+    const qvl_text_dims *t = &d->dims.text;
+    const int64_t q = t->H * t->Dh, qkv = q + 2 * t->KV * t->Dh;
+    const size_t act = d->act_bytes, f32 = sizeof(float);
+    const int64_t rank = qvl_lora_get_options(d->lora)->rank;
+    const int64_t *tail = d->tail;
+    int64_t u[QVL_N_GROUPS]; /* kept apart where there are no tails */
+    for (int g = 0; g < QVL_N_GROUPS; g++)
+        u[g] = tail[g] ? 0 : rank * qvl_lora_group_adapters(d->lora, (qvl_group)g);
+    const activation_shape table[N_ACTIVATIONS] = {
+        [INV1] = {"inv_rms 1", 1, f32},
+        [H1] = {"norm 1", t->D + tail[QVL_GROUP_QKV], act},
+        [QKV] = {"qkv", qkv, act},
+        [LSE] = {"attention lse", t->H, f32},
+        [ATTN] = {"attention", q + tail[QVL_GROUP_O], act},
+        [U_QKV] = {"u qkv", u[QVL_GROUP_QKV], f32},
+        [U_O] = {"u o", u[QVL_GROUP_O], f32},
+        [X_MID] = {"x mid", t->D, act},
+        [INV2] = {"inv_rms 2", 1, f32},
+        [H2] = {"norm 2", t->D + tail[QVL_GROUP_GATE_UP], act},
+        [GATE_UP] = {"gate_up", 2 * t->F, act},
+        [U_GATE_UP] = {"u gate_up", u[QVL_GROUP_GATE_UP], f32},
+        [H3] = {"swiglu", t->F + tail[QVL_GROUP_DOWN], act},
+        [U_DOWN] = {"u down", u[QVL_GROUP_DOWN], f32}};
+    for (int i = 0; i < N_ACTIVATIONS; i++)
+        shapes[i] = table[i];
+}
+
+static void describe_common(const qvl_decoder *d, activation_shape shapes[N_COMMON])
+{
+    const qvl_text_dims *t = &d->dims.text;
+    const int64_t q = t->H * t->Dh, qkv = q + 2 * t->KV * t->Dh;
+    const int64_t back = d->options.is_training ? 1 : 0;
+    const size_t act = d->act_bytes, f32 = sizeof(float);
+    const activation_shape table[N_COMMON] = {[COSINE] = {"rotary cosine", t->Dh / 2, f32},
+                                              [SINE] = {"rotary sine", t->Dh / 2, f32},
+                                              [DELTA] = {"delta", t->D, act},
+                                              [X_FINAL] = {"x final", t->D, act},
+                                              [H_FINAL] = {"norm final", t->D, act},
+                                              [INV_FINAL] = {"inv_rms final", 1, f32},
+                                              [DX] = {"dx", back * t->D, act},
+                                              [DH] = {"dh", back * (t->F > q ? t->F : q), act},
+                                              [DQKV] = {"dqkv", back * qkv, act}};
+    for (int i = 0; i < N_COMMON; i++)
+        shapes[i] = table[i];
+}
+
+static void set_common(qvl_decoder *d, void *const at[N_COMMON])
+{
+    d->cosine = at[COSINE];
+    d->sine = at[SINE];
+    d->delta = at[DELTA];
+    d->x_final = at[X_FINAL];
+    d->h_final = at[H_FINAL];
+    d->inv_final = at[INV_FINAL];
+    d->dx = at[DX];
+    d->dh = at[DH];
+    d->dqkv = at[DQKV];
+}
+
+/* ---- the plan ----------------------------------------------------------------------------------
+ */
+
+/* One set of slots. */
+static qvl_status plan_set(const qvl_decoder *d, qvl_plan *plan, const char *owner, int *slots,
+                           const activation_shape *shapes, int n, qvl_err *err)
+{
+    char name[56];
+    qvl_status rc = QVL_OK;
+    for (int i = 0; i < n && rc == QVL_OK; i++) {
+        snprintf(name, sizeof name, "%s %s", owner, shapes[i].name);
+        rc = qvl_plan_add(plan, &slots[i], name, d->options.tokens * shapes[i].per_token,
+                          shapes[i].element_bytes, err);
+    }
+    return rc;
+}
+
+static qvl_status plan_layers(qvl_decoder *d, qvl_plan *plan, qvl_err *err)
+{
+    const int64_t L = d->dims.text.L, first_kept = L - d->options.n_kept;
+    activation_shape shapes[N_ACTIVATIONS];
+    int shared[N_ACTIVATIONS] = {0};
+    char owner[32];
+    qvl_status rc = QVL_OK;
+    describe_layer(d, shapes);
+    if (first_kept > 0)
+        QVL_TRY(plan_set(d, plan, "recomputed", shared, shapes, N_ACTIVATIONS, err));
+    for (int64_t l = 0; l < L; l++) {
+        int *slots = d->slots + l * N_ACTIVATIONS;
+        snprintf(owner, sizeof owner, "layer %d", (int)l);
+        if (l >= first_kept)
+            QVL_TRY(plan_set(d, plan, owner, slots, shapes, N_ACTIVATIONS, err));
+        else
+            for (int i = 0; i < N_ACTIVATIONS; i++)
+                slots[i] = shared[i];
+        snprintf(owner, sizeof owner, "layer %d x in", (int)l);
+        QVL_TRY(qvl_plan_add(plan, &d->layers[l].slot_x_in, owner,
+                             d->options.tokens * d->dims.text.D, d->act_bytes, err));
+    }
+out:
+    return rc;
+}
+
+qvl_status qvl_decoder_plan_buffers(qvl_decoder *d, qvl_plan *plan, qvl_err *err)
+{
+    const qvl_text_dims *t = &d->dims.text;
+    activation_shape shapes[N_COMMON];
+    int spare = 0;
+    qvl_status rc = QVL_OK;
+    describe_common(d, shapes);
+    QVL_TRY(qvl_plan_add(plan, &d->slot_pack, "pack",
+                         (int64_t)(qvl_pack_bytes(d->options.tokens) / 4), 4, err));
+    QVL_TRY(
+        qvl_plan_add(plan, &d->slot_inv_freq, "rotary frequencies", t->Dh / 2, sizeof(float), err));
+    QVL_TRY(qvl_plan_add(plan, &d->slot_axis, "rotary axes", t->Dh / 2, sizeof(int32_t), err));
+    QVL_TRY(plan_set(d, plan, "pack's", d->common_slots, shapes, N_COMMON, err));
+    QVL_TRY(plan_layers(d, plan, err));
+    if (d->options.n_kept < t->L)
+        QVL_TRY(qvl_plan_add(plan, &spare, "to spare", (int64_t)d->options.spare_bytes, 1, err));
+    /* guards lie where the plan put them */
+    d->is_flexible = d->options.n_kept < t->L && qvl_plan_guard_bytes() == 0;
+    d->arena_bytes = plan->total_bytes - plan->slots[d->common_slots[0]].offset;
+out:
+    return rc;
+}
+
+void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base)
+{
+    const int64_t L = d->dims.text.L;
+    void *common[N_COMMON];
+    d->device_pack = qvl_plan_at(plan, base, d->slot_pack);
+    d->inv_freq = qvl_plan_at(plan, base, d->slot_inv_freq);
+    d->axis = qvl_plan_at(plan, base, d->slot_axis);
+    for (int i = 0; i < N_COMMON; i++)
+        common[i] = qvl_plan_at(plan, base, d->common_slots[i]);
+    set_common(d, common);
+    for (int64_t l = 0; l < L; l++) {
+        decoder_layer *layer = &d->layers[l];
+        layer->x_in = qvl_plan_at(plan, base, layer->slot_x_in);
+        layer->level = l >= L - d->options.n_kept ? KEPT : RECOMPUTED;
+        for (int i = 0; i < N_ACTIVATIONS; i++)
+            layer->at[i] = qvl_plan_at(plan, base, d->slots[l * N_ACTIVATIONS + i]);
+    }
+    d->arena = common[0];
+    d->laid_out_tokens = d->is_flexible ? 0 : d->options.tokens;
+}
+
+/* ---- a layout for each pack --------------------------------------------------------------------
+ */
+
+/* Bytes of one buffer of T rows, and of the sets of buffers. */
+static size_t padded(const activation_shape *shape, int64_t T)
+{
+    const size_t bytes = (size_t)(T * shape->per_token) * shape->element_bytes;
+    return (bytes + QVL_PLAN_ALIGN_BYTES - 1) / QVL_PLAN_ALIGN_BYTES * QVL_PLAN_ALIGN_BYTES;
+}
+
+static bool is_kept_first(int activation)
+{
+    return activation == QKV || activation == GATE_UP;
+}
+
+typedef struct layout {
+    activation_shape common[N_COMMON], layer[N_ACTIVATIONS], x_in;
+    size_t first_bytes, rest_bytes; /* of a layer: what is kept first, and the rest */
+    size_t needed_bytes;            /* with every layer in the shared set */
+    qvl_decoder_kept kept;          /* the last layer, in the shared set, is one of the whole */
+} layout;
+
+/* How many layers room bytes keep. */
+static layout measure(const qvl_decoder *d, int64_t T, size_t room)
+{
+    const size_t L = (size_t)d->dims.text.L;
+    layout to = {.x_in = {"x in", d->dims.text.D, d->act_bytes}};
+    describe_common(d, to.common);
+    describe_layer(d, to.layer);
+    for (int i = 0; i < N_COMMON; i++)
+        to.needed_bytes += padded(&to.common[i], T);
+    for (int i = 0; i < N_ACTIVATIONS; i++)
+        *(is_kept_first(i) ? &to.first_bytes : &to.rest_bytes) += padded(&to.layer[i], T);
+    to.needed_bytes += L * padded(&to.x_in, T) + to.first_bytes + to.rest_bytes;
+    if (room < to.needed_bytes)
+        return to;
+    size_t left = room - to.needed_bytes;
+    size_t n = to.first_bytes ? left / to.first_bytes : L;
+    n = n > L - 1 ? L - 1 : n;
+    left -= n * to.first_bytes;
+    size_t whole = to.rest_bytes ? left / to.rest_bytes : L;
+    whole = whole > n ? n : whole;
+    to.kept = (qvl_decoder_kept){.n_whole = (int64_t)whole + 1, .n_partly = (int64_t)(n - whole)};
+    return to;
+}
+
+static void *take(char **at, const activation_shape *shape, int64_t T)
+{
+    void *taken = *at;
+    *at += padded(shape, T);
+    return taken;
+}
+
+qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err)
+{
+    const int64_t L = d->dims.text.L;
+    char *at = d->arena;
+    void *common[N_COMMON], *shared[N_ACTIVATIONS];
+    if (!d->is_flexible || T == d->laid_out_tokens)
+        return QVL_OK;
+    const layout to = measure(d, T, d->arena_bytes);
+    if (to.needed_bytes > d->arena_bytes)
+        return qvl_fail(err, QVL_EINTERNAL,
+                        "%" PRId64 " tokens need %zu bytes of activations, there are %zu", T,
+                        to.needed_bytes, d->arena_bytes);
+    for (int i = 0; i < N_COMMON; i++)
+        common[i] = take(&at, &to.common[i], T);
+    set_common(d, common);
+    for (int64_t l = 0; l < L; l++)
+        d->layers[l].x_in = take(&at, &to.x_in, T);
+    for (int i = 0; i < N_ACTIVATIONS; i++)
+        shared[i] = take(&at, &to.layer[i], T);
+    for (int64_t l = L - 1; l >= 0; l--) {
+        decoder_layer *layer = &d->layers[l];
+        const int64_t above = L - 1 - l;
+        layer->level = above < to.kept.n_whole                      ? KEPT
+                       : above < to.kept.n_whole + to.kept.n_partly ? PARTLY_KEPT
+                                                                    : RECOMPUTED;
+        for (int i = 0; i < N_ACTIVATIONS; i++) {
+            const bool is_own = above > 0 && (layer->level == KEPT ||
+                                              (layer->level == PARTLY_KEPT && is_kept_first(i)));
+            layer->at[i] = is_own ? take(&at, &to.layer[i], T) : shared[i];
+        }
+    }
+    d->laid_out_tokens = T;
+    return QVL_OK;
+}
+
+qvl_decoder_kept qvl_decoder_kept_of(const qvl_decoder *d, int64_t T)
+{
+    if (!d->is_flexible)
+        return (qvl_decoder_kept){.n_whole = d->options.n_kept};
+    return measure(d, T, d->arena_bytes).kept;
+}
