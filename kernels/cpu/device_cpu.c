@@ -9,9 +9,8 @@
 #include <cblas.h>
 
 #include "src/base/clock.h"
-#include "src/base/files.h"
+#include "src/base/host_memory.h"
 #include "src/base/memory.h"
-#include "src/base/text.h"
 
 int qvl_cpu_threads(const qvl_device *dev)
 {
@@ -58,32 +57,10 @@ static void cpu_release(qvl_device *dev, void *pointer, qvl_mem kind)
     free(pointer);
 }
 
-/* First number after key in a file of the kernel, or false. */
-static bool read_kernel_number(const char *path, const char *key, uint64_t *out)
-{
-    qvl_text content = {0};
-    bool found = false;
-    if (qvl_file_read(&content, path, 1 << 20, NULL) == QVL_OK) {
-        const char *at = strstr(content.data, key);
-        found = at && sscanf(at + strlen(key), " %" SCNu64, out) == 1;
-    }
-    qvl_text_fini(&content);
-    return found;
-}
-
-/* What the kernel says is available, or the rest of the control group's limit if that is less. */
 static qvl_status cpu_free_bytes(qvl_device *dev, uint64_t *out, qvl_err *err)
 {
-    uint64_t kib = 0, limit = 0, current = 0;
     (void)dev;
-    if (!read_kernel_number("/proc/meminfo", "MemAvailable:", &kib))
-        return qvl_fail(err, QVL_EDEVICE, "/proc/meminfo: no line MemAvailable");
-    *out = kib * 1024;
-    if (read_kernel_number("/sys/fs/cgroup/memory.max", "", &limit) &&
-        read_kernel_number("/sys/fs/cgroup/memory.current", "", &current) && limit > current &&
-        limit - current < *out)
-        *out = limit - current;
-    return QVL_OK;
+    return qvl_host_free_bytes(out, err);
 }
 
 static qvl_status cpu_workspace_bytes(qvl_device *dev, size_t *out,

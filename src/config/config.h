@@ -51,6 +51,7 @@ typedef struct qvl_config {
     bool bf16;
     /* qvl's own */
     char *device, *loss_reduction, *steps_rule, *gradient_checkpointing, *vision_cache;
+    char *activation_offloading;
     char *adapter_layout, *nan_policy;
     double max_hours, peer_timeout; /* -1: null */
     bool pack, share_gpu;

@@ -316,6 +316,9 @@ const qvl_option QVL_OPTIONS[] = {
     CHOICE(steps_rule, "floor", "floor|ceil", "floor: groups of micro-batches run across epochs"),
     CHOICE(gradient_checkpointing, "auto", "auto|true|false",
            "recompute activations in backward; auto: when memory asks for it"),
+    CHOICE(
+        activation_offloading, "auto", "auto|true|false",
+        "part of what would be recomputed waits in host memory; auto: on a GPU, if that is faster"),
     BOOL(share_gpu, "false", "several ranks on one GPU, for tests"),
     CHOICE(vision_cache, "auto", "auto|off",
            "keep the features of each image; off: compute each time"),

@@ -44,10 +44,10 @@ qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, con
                               qvl_plan *plan, qvl_err *err);
 void qvl_decoder_destroy(qvl_decoder *decoder); /* NULL is fine */
 
-/* How a pack of T tokens will be laid out: layers that are kept whole, and others of which the
- * results of the largest products are kept. */
+/* How a pack of T tokens will be laid out: layers that are kept whole, others of which the results
+ * of the largest products are kept, and others of which those are sent to host memory. */
 typedef struct qvl_decoder_kept {
-    int64_t n_whole, n_partly;
+    int64_t n_whole, n_partly, n_away;
 } qvl_decoder_kept;
 qvl_decoder_kept qvl_decoder_kept_of(const qvl_decoder *decoder, int64_t T);
 
@@ -55,6 +55,28 @@ qvl_decoder_kept qvl_decoder_kept_of(const qvl_decoder *decoder, int64_t T);
 qvl_status qvl_decoder_bind(qvl_decoder *decoder, qvl_device *dev, const qvl_plan *plan, void *base,
                             const qvl_text_weights *weights, const qvl_lora_buffers *adapters,
                             qvl_err *err);
+
+/* Host memory for activations: every stride-th of the layers that would be recomputed leaves the
+ * results of its largest products there, on the copy lane, and gets them back before its backward
+ * pass. Worth it where the way there and the memory are fast enough; results are the same bits. */
+typedef struct qvl_decoder_offload {
+    void *host; /* QVL_MEM_HOST, the caller's; NULL: no offloading */
+    size_t bytes;
+    int64_t stride; /* at least 2 */
+} qvl_decoder_offload;
+
+/* After bind, between packs. */
+void qvl_decoder_set_offload(qvl_decoder *decoder, const qvl_decoder_offload *offload);
+/* Most bytes that any pack could use with this stride; 0: nothing is recomputed. */
+size_t qvl_decoder_offload_bytes(const qvl_decoder *decoder, int64_t stride);
+
+/* Milliseconds, of the longest pack: a layer's frozen products forward, about; the same layer's
+ * results to host memory. Runs on the device, activations are lost. */
+typedef struct qvl_offload_times {
+    double layer_ms, copy_ms;
+} qvl_offload_times;
+qvl_status qvl_decoder_time_offload(qvl_decoder *decoder, qvl_offload_times *out, void *host,
+                                    size_t bytes, qvl_err *err);
 
 /* After the adapters' parameters changed, and once before the first forward (ops.h: fold). */
 qvl_status qvl_decoder_fold(qvl_decoder *decoder, qvl_err *err);

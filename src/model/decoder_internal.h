@@ -36,12 +36,14 @@ enum { COSINE, SINE, DELTA, X_FINAL, H_FINAL, INV_FINAL, DX, DH, DQKV, N_COMMON 
 typedef enum keep_level {
     RECOMPUTED,  /* x_in only */
     PARTLY_KEPT, /* also qkv and gate_up: the products that cost most for their bytes */
+    AWAY,        /* the same, in host memory for a while */
     KEPT
 } keep_level;
 
 typedef struct decoder_layer {
     int slot_x_in;
     keep_level level;
+    int64_t turn; /* of an AWAY layer: how many there are below it */
     void *x_in;
     void *at[N_ACTIVATIONS];
     qvl_linear *linear; /* [QVL_N_GROUPS] */
@@ -74,6 +76,9 @@ struct qvl_decoder {
     int64_t laid_out_tokens;
     size_t arena_bytes;
     char *arena;
+    qvl_decoder_kept kept;
+    size_t first_bytes; /* of a layer's qkv and gate_up, together */
+    qvl_decoder_offload offload;
 };
 
 /* decoder_layout.c. Adds all buffers for options.tokens to plan; takes their places in the
@@ -81,5 +86,12 @@ struct qvl_decoder {
 qvl_status qvl_decoder_plan_buffers(qvl_decoder *d, qvl_plan *plan, qvl_err *err);
 void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base);
 qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err);
+enum { AWAY_BUFFERS = 2 };
+
+/* decoder_offload.c. For AWAY layers: before the first of a pack; when qkv and gate_up are made;
+ * before backward of the layer. */
+qvl_status qvl_decoder_start_away(qvl_decoder *d, qvl_err *err);
+qvl_status qvl_decoder_send_away(qvl_decoder *d, const decoder_layer *layer, qvl_err *err);
+qvl_status qvl_decoder_bring_back(qvl_decoder *d, int64_t l, qvl_err *err);
 
 #endif

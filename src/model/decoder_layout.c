@@ -7,7 +7,8 @@
  *
  * First the results of two products in as many layers as fit: milliseconds saved for a byte, they
  * are worth more than the rest of a layer, which takes little time to compute. Then whole layers.
- * The last layer works in the shared set, which is still its own when backward begins.
+ * The last layer works in the shared set, which is still its own when backward begins. With host
+ * memory to offload to, two of the places for qkv and gate_up are the buffers of many layers.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -187,10 +188,29 @@ typedef struct layout {
     qvl_decoder_kept kept;          /* the last layer, in the shared set, is one of the whole */
 } layout;
 
-/* How many layers room bytes keep. */
-static layout measure(const qvl_decoder *d, int64_t T, size_t room)
+/* What n places for qkv and gate_up are used for when they are too few. The last AWAY_BUFFERS of
+ * the layers that use the buffers in turn stay in them. */
+static qvl_decoder_kept share_out(const qvl_decoder_offload *offload, int64_t L, int64_t n,
+                                  size_t first_bytes)
 {
-    const size_t L = (size_t)d->dims.text.L;
+    qvl_decoder_kept kept = {.n_whole = 1, .n_partly = n};
+    if (!offload->host || n < AWAY_BUFFERS)
+        return kept;
+    const int64_t turns = (L - 2) / offload->stride + 1;
+    const int64_t room = (int64_t)(offload->bytes / first_bytes);
+    const int64_t sent = turns - AWAY_BUFFERS < room ? turns - AWAY_BUFFERS : room;
+    if (sent <= 0)
+        return kept;
+    kept.n_away = sent + AWAY_BUFFERS;
+    kept.n_partly = n - AWAY_BUFFERS < L - 1 - kept.n_away ? n - AWAY_BUFFERS : L - 1 - kept.n_away;
+    return kept;
+}
+
+/* How many layers room bytes keep. */
+static layout measure(const qvl_decoder *d, int64_t T, size_t room,
+                      const qvl_decoder_offload *offload)
+{
+    const int64_t L = d->dims.text.L;
     layout to = {.x_in = {"x in", d->dims.text.D, d->act_bytes}};
     describe_common(d, to.common);
     describe_layer(d, to.layer);
@@ -198,16 +218,18 @@ static layout measure(const qvl_decoder *d, int64_t T, size_t room)
         to.needed_bytes += padded(&to.common[i], T);
     for (int i = 0; i < N_ACTIVATIONS; i++)
         *(is_kept_first(i) ? &to.first_bytes : &to.rest_bytes) += padded(&to.layer[i], T);
-    to.needed_bytes += L * padded(&to.x_in, T) + to.first_bytes + to.rest_bytes;
-    if (room < to.needed_bytes)
+    to.needed_bytes += (size_t)L * padded(&to.x_in, T) + to.first_bytes + to.rest_bytes;
+    if (room < to.needed_bytes || T == 0)
         return to;
-    size_t left = room - to.needed_bytes;
-    size_t n = to.first_bytes ? left / to.first_bytes : L;
-    n = n > L - 1 ? L - 1 : n;
-    left -= n * to.first_bytes;
-    size_t whole = to.rest_bytes ? left / to.rest_bytes : L;
-    whole = whole > n ? n : whole;
-    to.kept = (qvl_decoder_kept){.n_whole = (int64_t)whole + 1, .n_partly = (int64_t)(n - whole)};
+    const size_t left = room - to.needed_bytes;
+    const int64_t n = (int64_t)(left / to.first_bytes);
+    if (n < L - 1) {
+        to.kept = share_out(offload, L, n, to.first_bytes);
+        return to;
+    }
+    const int64_t whole = (int64_t)((left - (size_t)(L - 1) * to.first_bytes) / to.rest_bytes);
+    to.kept.n_whole = whole < L - 1 ? whole + 1 : L;
+    to.kept.n_partly = L - to.kept.n_whole;
     return to;
 }
 
@@ -218,6 +240,44 @@ static void *take(char **at, const activation_shape *shape, int64_t T)
     return taken;
 }
 
+/* From the last layer down: whole ones, then those kept in part; every stride-th from the first up
+ * goes away. */
+static void set_levels(qvl_decoder *d)
+{
+    const int64_t L = d->dims.text.L, stride = d->offload.stride;
+    int64_t whole = d->kept.n_whole, partly = d->kept.n_partly;
+    for (int64_t l = L - 1; l >= 0; l--) {
+        decoder_layer *layer = &d->layers[l];
+        layer->level = RECOMPUTED;
+        if (whole > 0) {
+            layer->level = KEPT;
+            whole--;
+        } else if (d->kept.n_away && l % stride == 0 && l / stride < d->kept.n_away) {
+            layer->level = AWAY;
+            layer->turn = l / stride;
+        } else if (partly > 0) {
+            layer->level = PARTLY_KEPT;
+            partly--;
+        }
+    }
+}
+
+/* Where the layer's activations lie. qkv and gate_up of one layer lie side by side. */
+static void place_layer(decoder_layer *layer, char **at, const layout *to, int64_t T,
+                        void *const shared[N_ACTIVATIONS], char *buffers)
+{
+    char *buffer = buffers + (size_t)(layer->turn % AWAY_BUFFERS) * to->first_bytes;
+    for (int i = 0; i < N_ACTIVATIONS; i++) {
+        const bool is_first = is_kept_first(i);
+        if (layer->level == KEPT || (layer->level == PARTLY_KEPT && is_first))
+            layer->at[i] = take(at, &to->layer[i], T);
+        else if (layer->level == AWAY && is_first)
+            layer->at[i] = take(&buffer, &to->layer[i], T);
+        else
+            layer->at[i] = shared[i];
+    }
+}
+
 qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err)
 {
     const int64_t L = d->dims.text.L;
@@ -225,11 +285,13 @@ qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err)
     void *common[N_COMMON], *shared[N_ACTIVATIONS];
     if (!d->is_flexible || T == d->laid_out_tokens)
         return QVL_OK;
-    const layout to = measure(d, T, d->arena_bytes);
+    const layout to = measure(d, T, d->arena_bytes, &d->offload);
     if (to.needed_bytes > d->arena_bytes)
         return qvl_fail(err, QVL_EINTERNAL,
                         "%" PRId64 " tokens need %zu bytes of activations, there are %zu", T,
                         to.needed_bytes, d->arena_bytes);
+    d->kept = to.kept;
+    d->first_bytes = to.first_bytes;
     for (int i = 0; i < N_COMMON; i++)
         common[i] = take(&at, &to.common[i], T);
     set_common(d, common);
@@ -237,18 +299,13 @@ qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err)
         d->layers[l].x_in = take(&at, &to.x_in, T);
     for (int i = 0; i < N_ACTIVATIONS; i++)
         shared[i] = take(&at, &to.layer[i], T);
-    for (int64_t l = L - 1; l >= 0; l--) {
-        decoder_layer *layer = &d->layers[l];
-        const int64_t above = L - 1 - l;
-        layer->level = above < to.kept.n_whole                      ? KEPT
-                       : above < to.kept.n_whole + to.kept.n_partly ? PARTLY_KEPT
-                                                                    : RECOMPUTED;
-        for (int i = 0; i < N_ACTIVATIONS; i++) {
-            const bool is_own = above > 0 && (layer->level == KEPT ||
-                                              (layer->level == PARTLY_KEPT && is_kept_first(i)));
-            layer->at[i] = is_own ? take(&at, &to.layer[i], T) : shared[i];
-        }
-    }
+    char *const buffers = at;
+    at += to.kept.n_away ? AWAY_BUFFERS * to.first_bytes : 0;
+    set_levels(d);
+    for (int i = 0; i < N_ACTIVATIONS; i++)
+        d->layers[L - 1].at[i] = shared[i];
+    for (int64_t l = L - 2; l >= 0; l--)
+        place_layer(&d->layers[l], &at, &to, T, shared, buffers);
     d->laid_out_tokens = T;
     return QVL_OK;
 }
@@ -257,5 +314,25 @@ qvl_decoder_kept qvl_decoder_kept_of(const qvl_decoder *d, int64_t T)
 {
     if (!d->is_flexible)
         return (qvl_decoder_kept){.n_whole = d->options.n_kept};
-    return measure(d, T, d->arena_bytes).kept;
+    return measure(d, T, d->arena_bytes, &d->offload).kept;
+}
+
+void qvl_decoder_set_offload(qvl_decoder *d, const qvl_decoder_offload *offload)
+{
+    d->offload = *offload;
+    d->laid_out_tokens = d->is_flexible ? 0 : d->options.tokens;
+}
+
+/* Shorter packs need less for a layer, but longer ones may leave no room for the buffers. */
+size_t qvl_decoder_offload_bytes(const qvl_decoder *d, int64_t stride)
+{
+    const qvl_decoder_offload any = {.host = d->layers, .bytes = SIZE_MAX / 2, .stride = stride};
+    if (!d->is_flexible)
+        return 0;
+    for (int64_t T = d->options.tokens; T > 0; T -= T > 64 ? 64 : T) {
+        const layout to = measure(d, T, d->arena_bytes, &any);
+        if (to.kept.n_away)
+            return (size_t)(to.kept.n_away - AWAY_BUFFERS) * to.first_bytes;
+    }
+    return 0;
 }

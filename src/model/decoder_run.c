@@ -47,6 +47,7 @@ static qvl_status start_pack(qvl_decoder *d, const qvl_pack *pack,
         return qvl_fail(err, QVL_EINTERNAL, "pack of %" PRId64 " tokens, the decoder has %" PRId64,
                         pack->capacity, d->options.tokens);
     QVL_TRY(qvl_decoder_lay_out(d, pack->T, err));
+    QVL_TRY(qvl_decoder_start_away(d, err));
     QVL_TRY(ops->upload(d->dev, d->device_pack, pack->buffer, qvl_pack_bytes(pack->capacity),
                         QVL_LANE_COMPUTE, err));
     qvl_pack_view(&d->on_device, pack->capacity, d->device_pack);
@@ -165,7 +166,7 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
     void **at = layer->at;
     const qvl_rotate_args rotate = rotation(d, at[QKV]);
     const qvl_attention_args attention = attention_of(d, layer);
-    const bool has_products = is_recomputation && layer->level == PARTLY_KEPT;
+    const bool has_products = is_recomputation && layer->level != RECOMPUTED;
     qvl_status rc = QVL_OK;
     QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, has_products ? NULL : at[QKV], at[H1], err));
     if (!has_products)
@@ -176,6 +177,8 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
                      d->delta, w->norm2, err));
     QVL_TRY(
         run_linear(d, layer, QVL_GROUP_GATE_UP, has_products ? NULL : at[GATE_UP], at[H2], err));
+    if (layer->level == AWAY && !is_recomputation)
+        QVL_TRY(qvl_decoder_send_away(d, layer, err));
     QVL_TRY(ops->mlp(d->dev,
                      &(qvl_mlp_args){.linear = &layer->linear[QVL_GROUP_DOWN],
                                      .y = is_recomputation ? NULL : d->delta,
@@ -339,6 +342,8 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qv
         for (int g = QVL_N_GROUPS - 1; g >= 0 && l == 0; g--)
             if (layer->linear[g].n_adapters)
                 last_group = g;
+        if (layer->level == AWAY)
+            QVL_TRY(qvl_decoder_bring_back(d, l, err));
         if (layer->level != KEPT) {
             QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], NULL, layer->at[INV1],
                              layer->x_in, NULL, w->norm1, err));

@@ -317,6 +317,7 @@ void qvl_run_close(qvl_run *run)
     qvl_exchange_destroy(run->exchange);
     if (run->dev)
         run->dev->poll = NULL;
+    qvl_run_release_offload(run);
     void *const memory[] = {run->activations, run->vision_activations, run->state_memory,
                             run->workspace};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)

@@ -65,6 +65,7 @@ typedef struct qvl_run {
     qvl_plan activation_slots, vision_slots, state_slots;
     void *activations, *vision_activations, *state_memory, *workspace;
     int lora_slots[4], slot_a_act, slot_row_loss, slot_sum_squares;
+    void *offload_memory; /* host; NULL: no activations are offloaded */
     qvl_decoder *decoder;
     qvl_vision *vision;
     qvl_lora_buffers buffers;
@@ -94,6 +95,11 @@ qvl_status qvl_run_plan(qvl_run *run, qvl_err *err);
 void qvl_run_print_plan(qvl_run *run);
 qvl_status qvl_run_allocate(qvl_run *run, qvl_err *err);
 void qvl_run_close(qvl_run *run);
+
+/* run_offload.c, after allocate: activations that wait in host memory, if there is something to
+ * gain. Every rank decides for itself: results do not depend on it. */
+qvl_status qvl_run_set_offload(qvl_run *run, qvl_err *err);
+void qvl_run_release_offload(qvl_run *run);
 
 /* step.c */
 typedef struct qvl_step_result {

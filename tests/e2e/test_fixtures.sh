@@ -21,3 +21,6 @@ for name in tiny tied wide; do
   same "$name: recomputation changes no bit" out2/adapter_model.safetensors out5/adapter_model.safetensors
   cd "$WORK"
 done
+
+mkdir deep
+must "gradients do not depend on where activations are" bash -c '"$0" deep > log 2>&1' "$TESTS/layouts_check"

@@ -21,6 +21,11 @@ for name in tiny tied wide; do
   cd "$WORK"
 done
 
+for kind in cuda cuda_bf16; do
+  mkdir "deep_$kind"
+  must "gradients do not depend on where activations are, $kind" bash -c '"$0" "deep_$1" "$1" > log 2>&1' "$TESTS/layouts_check" $kind
+done
+
 must "demo" bash -c '"$0" demo > log 2>&1' "$BIN/qvl_demo"
 for device in cpu cuda; do
   must "demo: $device" on 1 qvl_sft demo/demo.yaml device=$device max_steps=30 logging_steps=1 save_strategy=no output_dir=$device

@@ -249,6 +249,7 @@ static const char *const KEYS[][2] = {
     {"loss_reduction", "micro_batch_mean"},
     {"steps_rule", "floor"},
     {"gradient_checkpointing", "auto"},
+    {"activation_offloading", "auto"},
     {"share_gpu", "false"},
     {"vision_cache", "auto"},
     {"adapter_layout", "hf4.52"},
@@ -348,6 +349,7 @@ static void defaults_are_llama_factorys(void **state)
     assert_string_equal(c->loss_reduction, "micro_batch_mean");
     assert_string_equal(c->steps_rule, "floor");
     assert_string_equal(c->gradient_checkpointing, "auto");
+    assert_string_equal(c->activation_offloading, "auto");
     assert_string_equal(c->vision_cache, "auto");
     assert_string_equal(c->adapter_layout, "hf4.52");
     assert_string_equal(c->nan_policy, "stop");
