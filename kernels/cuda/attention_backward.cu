@@ -14,10 +14,11 @@ namespace qvl
 
 enum { ROWS = ATTENTION_ROWS, THREADS = ATTENTION_THREADS };
 
-template <int DH> static size_t backward_shared_bytes()
+template <int DH> static constexpr size_t backward_shared_bytes()
 {
     return attention_shared_bytes<DH>(6) + 4 * ROWS * sizeof(float);
 }
+static_assert(backward_shared_bytes<128>() <= MOST_SHARED_BYTES, "not on every GPU");
 
 // Tiles in shared memory.
 struct tile_addresses {

@@ -26,20 +26,22 @@ enum { ATTENTION_THREADS = 128 };
 
 static const float LOG2_E = 1.44269504089f, LN_2 = 0.69314718056f;
 
+template <int DH> struct tile_layout : padded_rows<DH> {
+};
+template <> struct tile_layout<128> : swizzled_rows {
+};
+
 template <int DH> struct warp_tiles {
+    typedef tile_layout<DH> layout;
     // PART: rows of B that backward takes at once; here registers leave room for no more.
     // HEIGHT: rows of A that are multiplied together.
-    enum {
-        PART = 32,
-        HEIGHT = 16,
-        BYTES = ATTENTION_ROWS * tile_shape<DH>::PITCH * (int)sizeof(bf16)
-    };
+    enum { PART = 32, HEIGHT = 16, BYTES = layout::BYTES };
 
     static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 * 16; }
     static __device__ __forceinline__ void load(uint32_t tile, const bf16 *from, int64_t stride,
                                                 int n_valid)
     {
-        load_tile_async<DH, ATTENTION_THREADS>(tile, from, stride, n_valid);
+        load_tile_async<DH, ATTENTION_THREADS, layout>(tile, from, stride, n_valid);
     }
     static __device__ __forceinline__ void arrived() {}
     template <int N>
@@ -51,13 +53,13 @@ template <int DH> struct warp_tiles {
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 c[n][e] = 0.0f;
-        multiply_tiles<DH, N>(c, a, first_row(), b, part);
+        multiply_tiles<DH, layout, N>(c, a, first_row(), b, part);
     }
     template <int N>
     static __device__ __forceinline__ void columns(float (&c)[DH / 8][4], const uint32_t (&a)[N][4],
                                                    uint32_t b, int part)
     {
-        multiply_columns<DH, N>(c, a, b, part);
+        multiply_columns<DH, layout, N>(c, a, b, part);
     }
     template <int PENDING, int N> static __device__ __forceinline__ void finish(float (&c)[N][4]) {}
 };
@@ -67,13 +69,13 @@ template <int DH> struct tiles_of : warp_tiles<DH> {
 
 #ifdef QVL_WGMMA
 struct warpgroup_tiles {
-    enum { PART = ATTENTION_ROWS, HEIGHT = ATTENTION_ROWS, BYTES = SWIZZLED_TILE };
+    enum { PART = ATTENTION_ROWS, HEIGHT = ATTENTION_ROWS, BYTES = swizzled_rows::BYTES };
 
     static __device__ __forceinline__ int first_row() { return 0; }
     static __device__ __forceinline__ void load(uint32_t tile, const bf16 *from, int64_t stride,
                                                 int n_valid)
     {
-        load_swizzled_async<ATTENTION_THREADS>(tile, from, stride, n_valid);
+        load_tile_async<128, ATTENTION_THREADS, swizzled_rows>(tile, from, stride, n_valid);
     }
     static __device__ __forceinline__ void arrived() { publish_to_products(); }
     static __device__ __forceinline__ void scores(float (&c)[8][4], uint32_t a, uint32_t b, int)
@@ -95,8 +97,8 @@ template <> struct tiles_of<128> : warpgroup_tiles {
 };
 #endif
 
-// Shared memory of n tiles, whichever way: device code is chosen when it is loaded, so the host
-// asks for what both can do with. Swizzled tiles are smaller, and start at multiples of 1024 bytes.
+// Shared memory of n tiles, the first at a multiple of 1024 bytes. Both ways need the same: which
+// one it is the host does not know, device code is chosen when it is loaded.
 template <int DH> static constexpr size_t attention_shared_bytes(int n_tiles)
 {
     return (size_t)n_tiles * warp_tiles<DH>::BYTES + 1024;

@@ -128,6 +128,10 @@ static inline cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, s
     return cudaLaunchKernelEx(&config, kernel, P(args)...);
 }
 
+// Shared memory that a block may have on every GPU from compute capability 8.0 on: 8.6, 8.9
+// and 12.0 have the least.
+enum { MOST_SHARED_BYTES = 99 * 1024 };
+
 // Lets a kernel have so much shared memory; *is_set: it was done. cudaErrorInvalidConfiguration:
 // more than a block of this GPU may have.
 template <typename K> static inline cudaError_t allow_shared(K *kernel, bool *is_set, size_t bytes)

@@ -75,6 +75,7 @@ struct mlp_shared {
     strip_info info[RING_STAGES];
     float du[2][LORA_WARPS][2][DU_VALUES]; // of every other strip; of gate, of up
 };
+static_assert(sizeof(mlp_shared) <= MOST_SHARED_BYTES, "not on every GPU");
 
 // One strip of one side.
 static __device__ __forceinline__ void run_side(float *du_to, float db[2][4], const piece &dy,

@@ -171,8 +171,9 @@ static cudaError_t launch_outputs(const output_params &p, cudaStream_t stream)
     void (*kernel)(output_params) =
         p.pieces == 1 ? lora_outputs_kernel<1> : lora_outputs_kernel<MOST_PIECES>;
     static bool is_set[MOST_PIECES + 1];
-    cudaError_t code = allow_shared(kernel, &is_set[p.pieces],
-                                    LORA_WARPS * OUTPUT_ROWS * TILE_RANK * sizeof(float));
+    const size_t most = LORA_WARPS * OUTPUT_ROWS * TILE_RANK * sizeof(float);
+    static_assert(most <= MOST_SHARED_BYTES, "not on every GPU");
+    cudaError_t code = allow_shared(kernel, &is_set[p.pieces], most);
     if (code == cudaSuccess)
         code = launch(kernel, dim3((unsigned)p.n_slabs, (unsigned)p.n_chunks, (unsigned)p.n_tiles),
                       LORA_THREADS, shared, stream, p);

@@ -4,8 +4,9 @@
 //   A 16x16  a0 (g, 2t..) a1 (g+8, 2t..) a2 (g, 2t+8..) a3 (g+8, 2t+8..)   two values a register
 //   B 16x8   b0 (k 2t.., n g) b1 (k 2t+8.., n g)
 //   C 16x8   c0 c1 (g, 2t..2t+1)  c2 c3 (g+8, 2t..2t+1)
-// Rows of a shared tile are DH + 8 values apart: an odd number of 16-byte pieces, so that the eight
-// rows that ldmatrix reads at once lie in different banks.
+// The eight rows that ldmatrix reads at once have to lie in different banks. Two ways for a tile of
+// 64 rows: padded ones are DH + 8 values apart, an odd number of 16-byte pieces; swizzled ones, of
+// 128 values, take no room for that, which counts where a block may have 99 KiB of shared memory.
 #ifndef QVL_KERNELS_CUDA_TILE_CUH
 #define QVL_KERNELS_CUDA_TILE_CUH
 
@@ -18,8 +19,33 @@ namespace qvl
 
 typedef __nv_bfloat16 bf16;
 
-template <int DH> struct tile_shape {
-    static const int PITCH = DH + 8; // values from row to row
+// Where a 16-byte piece of a row lies in a tile, in bytes, and where that is from another one, some
+// rows (a multiple of 8) below it and some pieces (even; the first's was 0 or 1) to the right.
+template <int DH> struct padded_rows {
+    enum { PITCH = (DH + 8) * (int)sizeof(__nv_bfloat16), BYTES = 64 * PITCH };
+    static __device__ __forceinline__ uint32_t place(int row, int piece)
+    {
+        return row * PITCH + piece * 16;
+    }
+    static __device__ __forceinline__ uint32_t move(uint32_t at, int rows, int pieces)
+    {
+        return at + rows * PITCH + pieces * 16;
+    }
+};
+
+// Two halves of 64 columns, a row of a half is 128 bytes; its pieces are exchanged by the row's
+// number: piece c of row r lies at c ^ r % 8 (Hopper's 128-byte swizzle). Tiles start at multiples
+// of 1024 bytes.
+struct swizzled_rows {
+    enum { PITCH = 128, HALF = 64 * PITCH, BYTES = 2 * HALF };
+    static __device__ __forceinline__ uint32_t place(int row, int piece)
+    {
+        return piece / 8 * HALF + row * PITCH + (piece % 8 ^ row % 8) * 16;
+    }
+    static __device__ __forceinline__ uint32_t move(uint32_t at, int rows, int pieces)
+    {
+        return (at ^ pieces % 8 * 16) + rows * PITCH + pieces / 8 * HALF;
+    }
 };
 
 __device__ __forceinline__ uint32_t shared_address(const void *pointer)
@@ -143,36 +169,34 @@ __device__ __forceinline__ void load_rows_async(uint32_t tile, const bf16 *from,
     }
 }
 
-// Such rows into a tile with the pitch above; tiles are given by their address in shared memory.
-template <int DH, int THREADS>
+// Such rows into a tile; tiles are given by their address in shared memory.
+template <int DH, int THREADS, typename LAYOUT>
 __device__ __forceinline__ void load_tile_async(uint32_t tile, const bf16 *from, int64_t stride,
                                                 int n_valid)
 {
-    const int pitch = tile_shape<DH>::PITCH * sizeof(bf16);
-    load_rows_async<DH, THREADS, pitch>(tile, from, stride, n_valid, [](int row, int piece) {
-        return (uint32_t)(row * pitch + piece * 16);
-    });
+    load_rows_async<DH, THREADS, LAYOUT::PITCH>(
+        tile, from, stride, n_valid, [](int row, int piece) { return LAYOUT::place(row, piece); });
 }
 
 // c[N8][4] += A * rows^T: A's rows a_row .. a_row + 15 of one tile, of which few are in registers
 // at a time; rows row0 .. row0 + 8 N8 - 1 of another.
-template <int DH, int N8>
+template <int DH, typename LAYOUT, int N8>
 __device__ __forceinline__ void multiply_tiles(float c[N8][4], uint32_t a_tile, int a_row,
                                                uint32_t tile, int row0)
 {
-    const int lane = threadIdx.x % 32, pitch = tile_shape<DH>::PITCH * sizeof(bf16);
+    const int lane = threadIdx.x % 32;
     // matrices of ldmatrix: rows 0-7 | columns 0-7, 8-15; then rows 8-15 | columns 0-7, 8-15
     const int row = lane % 8 + (lane / 16) * 8, piece = lane / 8 % 2;
-    const uint32_t a_at = a_tile + (a_row + lane % 16) * pitch + (lane / 16) * 16;
-    const uint32_t b_at = tile + (row0 + row) * pitch + piece * 16;
+    const uint32_t a_at = a_tile + LAYOUT::place(a_row + lane % 16, lane / 16);
+    const uint32_t b_at = tile + LAYOUT::place(row0 + row, piece);
 #pragma unroll
     for (int k = 0; k < DH / 16; k++) {
         uint32_t a[4];
-        load_matrix_x4(a, a_at + k * 32);
+        load_matrix_x4(a, LAYOUT::move(a_at, 0, 2 * k));
 #pragma unroll
         for (int n = 0; n < N8; n += 2) {
             uint32_t b[4];
-            load_matrix_x4(b, b_at + n * 8 * pitch + k * 32);
+            load_matrix_x4(b, LAYOUT::move(b_at, n * 8, 2 * k));
             mma_16816(c[n], a, b[0], b[1]);
             mma_16816(c[n + 1], a, b[2], b[3]);
         }
@@ -180,19 +204,19 @@ __device__ __forceinline__ void multiply_tiles(float c[N8][4], uint32_t a_tile, 
 }
 
 // c[DH / 8][4] += A (16 x 16 K16, in registers) * tile rows row0 .. row0 + 16 K16 - 1.
-template <int DH, int K16>
+template <int DH, typename LAYOUT, int K16>
 __device__ __forceinline__ void multiply_columns(float c[DH / 8][4], const uint32_t a[K16][4],
                                                  uint32_t tile, int row0)
 {
-    const int lane = threadIdx.x % 32, pitch = tile_shape<DH>::PITCH * sizeof(bf16);
+    const int lane = threadIdx.x % 32;
     const int row = lane % 8 + (lane / 8 % 2) * 8, piece = lane / 16;
-    const uint32_t at = tile + (row0 + row) * pitch + piece * 16;
+    const uint32_t at = tile + LAYOUT::place(row0 + row, piece);
 #pragma unroll
     for (int k = 0; k < K16; k++)
 #pragma unroll
         for (int n = 0; n < DH / 8; n += 2) {
             uint32_t b[4];
-            load_matrix_x4_trans(b, at + k * 16 * pitch + n * 16);
+            load_matrix_x4_trans(b, LAYOUT::move(at, k * 16, n));
             mma_16816(c[n], a[k], b[0], b[1]);
             mma_16816(c[n + 1], a[k], b[2], b[3]);
         }

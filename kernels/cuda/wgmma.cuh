@@ -1,9 +1,7 @@
 // Products of a warpgroup (four warps) on Hopper's tensor cores, straight from shared memory.
 //
 // Only sm_90a has them: code for it is compiled where QVL_WGMMA is defined, and tile.cuh's mma.sync
-// does the work elsewhere. A tile is 64 rows of 128 bf16 values in two halves of 64 columns; a row
-// of a half is 128 bytes, whose 16-byte pieces are exchanged by the row's number (the 128-byte
-// swizzle): piece c of row r lies at c ^ r % 8. Tiles start at multiples of 1024 bytes.
+// does the work elsewhere. A tile is 64 rows of 128 bf16 values, swizzled_rows of tile.cuh.
 // Shapes of registers and descriptors: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions".
 #ifndef QVL_KERNELS_CUDA_WGMMA_CUH
 #define QVL_KERNELS_CUDA_WGMMA_CUH
@@ -17,18 +15,6 @@
 #ifdef QVL_WGMMA
 namespace qvl
 {
-
-enum { SWIZZLED_HALF = 64 * 128, SWIZZLED_TILE = 2 * SWIZZLED_HALF }; // bytes
-
-// 64 rows into such a tile; rows from n_valid on are zero. tile: its address in shared memory.
-template <int THREADS>
-__device__ __forceinline__ void load_swizzled_async(uint32_t tile, const bf16 *from, int64_t stride,
-                                                    int n_valid)
-{
-    load_rows_async<128, THREADS, 128>(tile, from, stride, n_valid, [](int row, int piece) {
-        return (uint32_t)(piece / 8 * SWIZZLED_HALF + row * 128 + (piece % 8 ^ row % 8) * 16);
-    });
-}
 
 // What this thread wrote to shared memory is seen by products that start after the next barrier.
 __device__ __forceinline__ void publish_to_products()
@@ -116,7 +102,7 @@ __device__ __forceinline__ void start_scores(float (&c)[8][4], uint32_t a, uint3
     open_products(c);
 #pragma unroll
     for (int k = 0; k < 8; k++) {
-        const int at = k / 4 * SWIZZLED_HALF + k % 4 * 32;
+        const int at = k / 4 * swizzled_rows::HALF + k % 4 * 32;
         const uint64_t rows_a = product_operand<16>(a / 16, at);
         const uint64_t rows_b = product_operand<16>(b / 16, at);
         if (k == 0)
@@ -133,7 +119,7 @@ __device__ __forceinline__ void start_columns(float (&c)[16][4], const uint32_t 
     open_products(c);
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        product_128(c, a[k], product_operand<SWIZZLED_HALF>(b / 16, k * 16 * 128));
+        product_128(c, a[k], product_operand<swizzled_rows::HALF>(b / 16, k * 16 * 128));
     close_products();
 }
 

@@ -92,11 +92,13 @@ qvl_status qvl_decoder_time_offload(qvl_decoder *d, qvl_offload_times *out, void
     const decoder_layer *layer = &d->layers[0];
     qvl_linear frozen = layer->linear[QVL_GROUP_GATE_UP];
     frozen.n_adapters = 0;
+    /* Rows of the weight itself stand in for activations: products of zeros take less time. */
+    const int64_t rows = T < frozen.out ? T : frozen.out;
     const qvl_linear_args product = {.linear = &frozen,
                                      .y = layer->at[GATE_UP],
-                                     .x = layer->at[H2],
-                                     .x_stride = frozen.in + d->tail[QVL_GROUP_GATE_UP],
-                                     .T = T};
+                                     .x = frozen.weight,
+                                     .x_stride = frozen.weight_stride,
+                                     .T = rows};
     for (int g = 0; g < QVL_N_GROUPS; g++)
         flops += (double)layer->linear[g].in * (double)layer->linear[g].out;
     const size_t gate_up_bytes = (size_t)(T * frozen.out) * d->act_bytes;
@@ -109,6 +111,7 @@ qvl_status qvl_decoder_time_offload(qvl_decoder *d, qvl_offload_times *out, void
         QVL_TRY(ops->download(d->dev, host, layer->at[GATE_UP], bytes, QVL_LANE_COMPUTE, err));
         QVL_TRY(timed(d, &copy_ms, err));
     }
+    product_ms *= (double)T / (double)rows;
     *out = (qvl_offload_times){.layer_ms =
                                    product_ms * flops / ((double)frozen.in * (double)frozen.out),
                                .copy_ms = copy_ms * (double)d->first_bytes / (double)bytes};
