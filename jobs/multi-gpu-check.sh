@@ -75,7 +75,7 @@ published() {
 # lose SIGNAL LIMIT_S: rank 1 of 2 is sent SIGNAL during step 5
 lose() {
   local dir=$SCRATCH/lost job start took
-  on 2 "$BIN/qvl_sft" $CONFIG $(keys7b) output_dir="$dir" ddp_timeout=60 max_steps=2000 num_train_epochs=100 logging_steps=1 save_strategy=no > "$SCRATCH/lost.log" 2>&1 & job=$!
+  on 2 "$BIN/qvl_sft" $CONFIG $(keys7b) output_dir="$dir" ddp_timeout=30 max_steps=2000 num_train_epochs=100 logging_steps=1 save_strategy=no > "$SCRATCH/lost.log" 2>&1 & job=$!
   for ((i = 0; i < 600; i++)); do grep -q '^step 5/' "$SCRATCH/lost.log" && break; sleep 0.2; done
   local ranks=($(pgrep -f "^$BIN/qvl_sft $CONFIG"))
   start=$SECONDS
@@ -83,6 +83,46 @@ lose() {
   wait $job; took=$((SECONDS - start))
   kill -9 "${ranks[@]}" 2> /dev/null
   row "$(judge "$took" "$2")" "2 GPUs, a rank gets SIG$1: ended after $took s (allowed $2)"
+  local word; word=$(grep -E 'while training, step [0-9]+' "$SCRATCH/lost.log" | grep -v '#' | head -n 1 | cut -c1-150)
+  row "$([ -n "$word" ] && echo ok || echo FAILED)" "2 GPUs, SIG$1: ${word:-no word of where}"
+}
+
+# 12 steps on 2 GPUs, whole and from the checkpoint of step 6: the same bytes; and the rest of them on 1 GPU
+resume() {
+  local run=($CONFIG $(keys7b) max_steps=12 save_steps=6 logging_steps=1 overwrite_output_dir=false)
+  rm -rf "$SCRATCH"/resume?
+  on 2 "$BIN/qvl_sft" "${run[@]}" output_dir="$SCRATCH/resume0" > "$SCRATCH/resume0.log" 2>&1 || { tail -n 3 "$SCRATCH/resume0.log"; row FAILED "12 steps on 2 GPUs"; return; }
+  local n
+  for n in 2 1; do
+    mkdir "$SCRATCH/resume$n"; cp -r "$SCRATCH/resume0/checkpoint-6" "$SCRATCH/resume$n/"
+    on "$n" "$BIN/qvl_sft" "${run[@]}" output_dir="$SCRATCH/resume$n" > "$SCRATCH/resume$n.log" 2>&1 || { tail -n 3 "$SCRATCH/resume$n.log"; row FAILED "going on with $n ranks"; return; }
+  done
+  row "$(grep -q 'step 6 of 12' "$SCRATCH/resume2.log" && cmp -s "$SCRATCH"/resume[02]/adapter_model.safetensors && echo ok || echo FAILED)" \
+    "12 steps on 2 GPUs, and 6 more from the checkpoint of step 6: the same bytes"
+  local word; word=$(grep -o '.*ranks: 2 there, 1 here.*' "$SCRATCH/resume1.log" | head -n 1 | cut -c1-150)
+  row "$([ -n "$word" ] && [ -s "$SCRATCH/resume1/adapter_model.safetensors" ] && echo ok || echo FAILED)" "from that checkpoint on 1 GPU: ${word:-no notice}"
+}
+
+# The adapter of `published` in PEFT, beside its file.
+in_peft() {
+  local said
+  said=$(python3 -W ignore - "$SCRATCH/7b" "$SCRATCH/two" 2> "$SCRATCH/peft.log" << 'PYTHON'
+import sys
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+base = Qwen2_5_VLForConditionalGeneration.from_pretrained(sys.argv[1], dtype=torch.bfloat16, device_map="cuda:0")
+got = get_peft_model_state_dict(PeftModel.from_pretrained(base, sys.argv[2]))
+want = load_file(sys.argv[2] + "/adapter_model.safetensors")
+assert set(got) == set(want), "other tensors: %s" % sorted(set(got) ^ set(want))[:2]
+assert all(torch.equal(got[k].float().cpu(), want[k].float()) for k in want)
+assert any(bool(want[k].any()) for k in want if "lora_B" in k)
+print(len(want), "tensors, all as in the file")
+PYTHON
+  ) || { tail -n 2 "$SCRATCH/peft.log"; row FAILED "the adapter of 2 GPUs in PEFT"; return; }
+  row ok "the adapter of 2 GPUs in PEFT: $said"
 }
 
 n_gpus=$(nvidia-smi -L 2> /dev/null | grep -c '^GPU')
@@ -100,7 +140,7 @@ else
   else
     [ -e "$SCRATCH/7b/config.json" ] || python3 jobs/gpu/make_model.py "$SCRATCH/7b" 7b "$QVL_TOKENIZER" > "$SCRATCH/make.log" 2>&1
     scaling
-    if [ "$n_gpus" -ge 2 ]; then published; lose KILL 30; lose STOP 90; fi
+    if [ "$n_gpus" -ge 2 ]; then published; in_peft; lose KILL 30; lose STOP 60; resume; fi
   fi
 fi
 echo
