@@ -54,7 +54,7 @@ scaling() {
   for n in $RANKS; do
     on "$n" "$BIN/qvl_bench" $CONFIG $(keys7b) output_dir="$SCRATCH/scale" gradient_checkpointing=false > "$SCRATCH/scale$n.log" 2>&1 ||
       { tail -n 3 "$SCRATCH/scale$n.log"; row FAILED "$n GPUs: bench"; continue; }
-    speed=$(awk '/^  step/ { print $4 }' "$SCRATCH/scale$n.log")
+    speed=$(awk '/^  step .* ms .* tokens/ { print $4 }' "$SCRATCH/scale$n.log")
     share=$(awk '/sum over ranks, not hidden/ { print $(NF - 1) }' "$SCRATCH/scale$n.log")
     base=${base:-$speed}
     row "$(awk -v s="$speed" -v b="$base" -v n="$n" -v x="$share" 'BEGIN { print s / b / n >= 0.97 && x < 1 ? "ok" : "FAILED" }')" \

@@ -18,6 +18,7 @@ struct qvl_exchange {
     qvl_world *world;
     ncclComm_t comm;
     cudaStream_t stream;
+    bool is_lost; /* of no use any more */
 };
 
 static qvl_status fail(const qvl_exchange *exchange, ncclResult_t code, const char *doing,
@@ -28,12 +29,36 @@ static qvl_status fail(const qvl_exchange *exchange, ncclResult_t code, const ch
                     more && more[0] ? ": " : "", more ? more : "");
 }
 
-/* The communicator is of no use any more, and destroying it would wait for the others. */
+/* After a fault. Aborting takes time that this process may not have, as launchers kill what is left
+ * of a job within a second: it is left to destroy, so that the fault is told first. */
 static void give_up(qvl_exchange *exchange)
+{
+    exchange->is_lost = true;
+}
+
+/* Instead of destroying, which would wait for the others. */
+static void abort_now(qvl_exchange *exchange)
 {
     if (exchange->comm)
         ncclCommAbort(exchange->comm);
     exchange->comm = NULL;
+}
+
+/* A rank that died breaks its connections at once; a moment later it is known who it was. */
+static qvl_status broken(qvl_exchange *exchange, ncclResult_t code, const char *doing, qvl_err *err)
+{
+    const double start = qvl_clock_s();
+    qvl_err fault = {QVL_OK, ""};
+    char where[128];
+    give_up(exchange);
+    fail(exchange, code, doing, &fault);
+    while (qvl_clock_s() - start < 0.6) {
+        if (qvl_world_look(exchange->world, err) != QVL_OK)
+            return QVL_EDEVICE;
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    return qvl_fail(err, QVL_EDEVICE, "%s, %s", fault.text,
+                    qvl_world_where(where, exchange->world));
 }
 
 /* Until NCCL has taken the last call in. */
@@ -63,9 +88,7 @@ static qvl_status settle(qvl_exchange *exchange, ncclResult_t code, const char *
     }
     if (code == ncclSuccess)
         return QVL_OK;
-    const qvl_status rc = fail(exchange, code, doing, err);
-    give_up(exchange);
-    return rc;
+    return broken(exchange, code, doing, err);
 }
 
 /* A name of its own for each rank, for ranks that share a GPU; what the user set stays. */
@@ -105,7 +128,7 @@ qvl_status qvl_exchange_create(qvl_exchange **out, qvl_world *world, void *strea
     return QVL_OK;
 out:
     if (exchange)
-        give_up(exchange);
+        abort_now(exchange);
     free(exchange);
     return rc;
 }
@@ -115,11 +138,13 @@ void qvl_exchange_destroy(qvl_exchange *exchange)
     qvl_err ignored = {QVL_OK, ""};
     if (!exchange)
         return;
-    if (exchange->world->failed_rank >= 0)
-        give_up(exchange);
+    if (exchange->is_lost || exchange->world->failed_rank >= 0)
+        abort_now(exchange);
     if (exchange->comm &&
         settle(exchange, ncclCommFinalize(exchange->comm), "closing", &ignored) == QVL_OK)
         ncclCommDestroy(exchange->comm);
+    else
+        abort_now(exchange);
     free(exchange);
 }
 
@@ -130,7 +155,7 @@ static qvl_status lost(qvl_err *err)
 
 qvl_status qvl_exchange_sum_f32(qvl_exchange *exchange, float *buffer, int64_t n, qvl_err *err)
 {
-    if (!exchange->comm)
+    if (exchange->is_lost)
         return lost(err);
     return settle(exchange,
                   ncclAllReduce(buffer, buffer, (size_t)n, ncclFloat32, ncclSum, exchange->comm,
@@ -141,7 +166,7 @@ qvl_status qvl_exchange_sum_f32(qvl_exchange *exchange, float *buffer, int64_t n
 qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t bytes, int root,
                                   qvl_err *err)
 {
-    if (!exchange->comm)
+    if (exchange->is_lost)
         return lost(err);
     return settle(
         exchange,
@@ -154,15 +179,12 @@ qvl_status qvl_exchange_poll(void *context, double waited_s, qvl_err *err)
     qvl_exchange *exchange = context;
     ncclResult_t code = ncclSuccess;
     char where[128];
-    if (!exchange->comm)
+    if (exchange->is_lost)
         return lost(err);
     if (ncclCommGetAsyncError(exchange->comm, &code) != ncclSuccess)
         code = ncclInternalError;
-    if (code != ncclSuccess && code != ncclInProgress) {
-        const qvl_status rc = fail(exchange, code, exchange->world->watch.phase, err);
-        give_up(exchange);
-        return rc;
-    }
+    if (code != ncclSuccess && code != ncclInProgress)
+        return broken(exchange, code, exchange->world->watch.phase, err);
     if (waited_s > 0.2 && qvl_world_look(exchange->world, err) != QVL_OK) {
         give_up(exchange);
         return QVL_EDEVICE;

@@ -77,6 +77,7 @@ typedef struct qvl_run {
     int64_t *next_samples;     /* of this rank in the next step, [samples of a step] */
     float *host_losses;        /* [step_rows] */
     float *row_weights;        /* [step_rows] */
+    int bucket_layers;         /* whose gradients are summed over GPUs together */
     int summed_to;             /* lowest layer whose gradients are summed over GPUs in this step */
     /* in progress */
     qvl_train_state state;
@@ -95,6 +96,9 @@ qvl_status qvl_run_plan(qvl_run *run, qvl_err *err);
 void qvl_run_print_plan(qvl_run *run);
 qvl_status qvl_run_allocate(qvl_run *run, qvl_err *err);
 void qvl_run_close(qvl_run *run);
+
+/* run_buckets.c, after allocate: how many layers' gradients are summed over GPUs at once. */
+qvl_status qvl_run_choose_buckets(qvl_run *run, qvl_err *err);
 
 /* run_offload.c, after allocate: activations that wait in host memory, if there is something to
  * gain. Every rank decides for itself: results do not depend on it. */

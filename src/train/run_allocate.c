@@ -228,6 +228,7 @@ qvl_status qvl_run_allocate(qvl_run *run, qvl_err *err)
         rc = qvl_run_upload_state(run, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     QVL_TRY(qvl_world_agree(run->world, qvl_run_set_offload(run, err), err));
+    QVL_TRY(qvl_run_choose_buckets(run, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_MODEL_LOADING);
 out:
     return rc;

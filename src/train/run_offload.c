@@ -13,7 +13,7 @@ static const double HOST_SHARE = 0.5;
 enum { LEAST_STRIDE = 2, MOST_STRIDE = 4 };
 /* A copy may take this much longer than the products of the layers beside it: a forward pass has
  * more than those, and they slow down on a chip that is hot. */
-static const double COPY_SLACK = 1.25;
+static const double COPY_SLACK = 1.5;
 static const size_t TIMED_BYTES = (size_t)64 << 20;
 
 /* Of every how many layers one can leave, given the time of a layer and of a copy; 0: copies are

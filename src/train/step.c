@@ -33,25 +33,16 @@ out:
 }
 
 /* ---- sums over GPUs ----------------------------------------------------------------------------
- * Gradients are summed a few layers at a time, while backward goes on with the layers below. Every
- * rank sums the same ranges in the same order, also one that has no samples in this step. */
-
-enum { BUCKET_BYTES = 8 << 20 };
-
-static int layers_of_bucket(const qvl_run *run)
-{
-    int64_t first = 0, count = 0;
-    qvl_lora_layer_range(run->lora, 0, &first, &count);
-    const int64_t layers = count ? BUCKET_BYTES / (count * (int64_t)sizeof(float)) : 1;
-    return layers < 1 ? 1 : (int)layers;
-}
+ * Gradients are summed some layers at a time (run_buckets.c), while backward goes on with the
+ * layers below. Every rank sums the same ranges in the same order, also one that has no samples in
+ * this step. */
 
 /* Layers layer .. last are done; a bucket is summed when its lowest layer is. */
 static qvl_status sum_layer(void *context, int layer, qvl_err *err)
 {
     qvl_run *run = context;
     const qvl_ops *ops = run->dev->ops;
-    const int size = layers_of_bucket(run), L = (int)run->model.dims.text.L;
+    const int size = run->bucket_layers, L = (int)run->model.dims.text.L;
     int64_t first = 0, count = 0;
     qvl_status rc = QVL_OK;
     if (layer % size != 0)
