@@ -16,14 +16,28 @@ enum { LEAST_STRIDE = 2, MOST_STRIDE = 4 };
 static const double COPY_SLACK = 1.5;
 static const size_t TIMED_BYTES = (size_t)64 << 20;
 
+/* Pinned memory, or NULL: memory that is not there is no error, nothing is offloaded then. */
+static void *take_host(qvl_run *run, size_t bytes)
+{
+    qvl_err no_room = {QVL_OK, ""};
+    void *host = NULL;
+    if (run->dev->ops->alloc(run->dev, &host, bytes, QVL_MEM_HOST, "offloaded activations",
+                             &no_room) == QVL_OK)
+        return host;
+    qvl_log_line(run->log, "activation offloading: none: %s", no_room.text);
+    return NULL;
+}
+
 /* Of every how many layers one can leave, given the time of a layer and of a copy; 0: copies are
  * too slow. All ranks of a host measure together, as they will copy together. */
 static qvl_status choose_stride(qvl_run *run, int64_t *out, qvl_err *err)
 {
     qvl_offload_times times = {0};
-    void *host = NULL;
+    void *host = take_host(run, TIMED_BYTES);
     qvl_status rc = QVL_OK;
-    QVL_TRY(run->dev->ops->alloc(run->dev, &host, TIMED_BYTES, QVL_MEM_HOST, "offloading", err));
+    *out = 0;
+    if (!host)
+        return QVL_OK;
     QVL_TRY(qvl_decoder_time_offload(run->decoder, &times, host, TIMED_BYTES, err));
     *out = (int64_t)ceil(times.copy_ms / (COPY_SLACK * times.layer_ms));
     *out = *out < LEAST_STRIDE ? LEAST_STRIDE : *out <= MOST_STRIDE ? *out : 0;
@@ -36,17 +50,14 @@ static qvl_status choose_stride(qvl_run *run, int64_t *out, qvl_err *err)
                  : *out      ? "every fourth layer"
                              : "none, that is too slow");
 out:
-    if (host)
-        run->dev->ops->release(run->dev, host, QVL_MEM_HOST);
+    run->dev->ops->release(run->dev, host, QVL_MEM_HOST);
     return rc;
 }
 
-/* Memory that is not there is no error: less is offloaded, or nothing. */
 static qvl_status take_memory(qvl_run *run, int64_t stride, qvl_err *err)
 {
     const double ranks = qvl_world_local_size(run->world);
     uint64_t free_bytes = 0;
-    qvl_err no_room = {QVL_OK, ""};
     char text[32];
     qvl_status rc = qvl_host_free_bytes(&free_bytes, err);
     QVL_TRY(rc);
@@ -55,11 +66,9 @@ static qvl_status take_memory(qvl_run *run, int64_t stride, qvl_err *err)
     bytes = bytes < most ? bytes : most;
     if (bytes == 0)
         return QVL_OK;
-    if (run->dev->ops->alloc(run->dev, &run->offload_memory, bytes, QVL_MEM_HOST,
-                             "offloaded activations", &no_room) != QVL_OK) {
-        qvl_log_line(run->log, "activation offloading: none: %s", no_room.text);
+    run->offload_memory = take_host(run, bytes);
+    if (!run->offload_memory)
         return QVL_OK;
-    }
     qvl_decoder_set_offload(
         run->decoder,
         &(qvl_decoder_offload){.host = run->offload_memory, .bytes = bytes, .stride = stride});

@@ -15,7 +15,7 @@ rm -f "$ends"/*
 # The innermost frame that is neither the sanitizer's nor the C library's, of a run of one input.
 innermost() {
   awk '/^ +#[0-9]+ 0x/ { if ($0 ~ /fuzz_raw_h5\+0x/ && $0 !~ / in (qvl_|h5_|fuzz_|LLVM)/) next
-                         if ($0 ~ /compiler-rt|libc\.so|libpthread|sanitizer|__interceptor|__asan|ld-linux/) next; print; exit }'
+                         if ($0 ~ /compiler-rt|\/sysdeps\/|libc\.so|libpthread|sanitizer|__interceptor|__asan|ld-linux/) next; print; exit }'
 }
 n_library=0 findings=0
 shopt -s nullglob
