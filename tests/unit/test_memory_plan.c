@@ -225,9 +225,11 @@ static void less_memory_gives_up_in_order(void **state)
         assert_true(kept_features || !p.keeps_features);
         if (p.fits && p.keeps_features == kept_features)
             assert_true(p.pack_tokens <= tokens);
-        if (p.fits && p.n_kept < 3) /* as many as there is room for */
-            assert_true((double)(p.needed_bytes + 2 * cost_of_another_layer(&p)) >
-                        0.9 * (double)bytes);
+        if (p.fits && p.n_kept < 3) { /* as many as there is room for, and what is left is used */
+            const uint64_t usable = (uint64_t)(0.9 * (double)bytes);
+            assert_true(p.spare_bytes < cost_of_another_layer(&p));
+            assert_in_range(usable - p.needed_bytes, 0, 2 * QVL_PLAN_ALIGN_BYTES - 1);
+        }
         n_fitting += p.fits;
         n_recomputing += p.fits && p.n_kept < 3;
         tokens = p.pack_tokens;
@@ -263,6 +265,26 @@ static void gpus_are_not_shared(void **state)
     ops.name = real->ops->name;
 }
 
+/* Asked to recompute, a CPU takes what it must and a GPU a little more, if there is more. */
+static void recomputation_spares_a_little(void **state)
+{
+    static const char *const TRUE = "gradient_checkpointing: true\n";
+    (void)state;
+    assert_int_equal(plan_of(TRUE, &NEEDS, PLENTY).spare_bytes, 0);
+    ops.name = "cuda";
+    const qvl_memory_plan p = plan_of(TRUE, &NEEDS, PLENTY);
+    const qvl_memory_plan all = plan_of("pack_tokens: 2048\n", &NEEDS, PLENTY);
+    assert_int_equal(p.pack_tokens, 2048);
+    assert_int_equal(all.n_kept, 3);
+    const uint64_t least = p.activation_bytes - p.spare_bytes;
+    assert_in_range(p.spare_bytes, (all.activation_bytes - least) / 8 - QVL_PLAN_ALIGN_BYTES,
+                    (all.activation_bytes - least) / 8);
+    const qvl_memory_plan tight =
+        plan_of(TRUE, &NEEDS, p.needed_bytes + ((uint64_t)400 << 20) - p.spare_bytes / 2);
+    assert_true(tight.fits && tight.spare_bytes > 0 && tight.spare_bytes < p.spare_bytes);
+    ops.name = real->ops->name;
+}
+
 static void what_is_missing_is_told(void **state)
 {
     qvl_err err = {0};
@@ -285,6 +307,7 @@ int main(void)
         cmocka_unit_test(less_memory_gives_up_in_order),
         cmocka_unit_test(features_may_be_too_large),
         cmocka_unit_test(gpus_are_not_shared),
+        cmocka_unit_test(recomputation_spares_a_little),
         cmocka_unit_test(what_is_missing_is_told),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
