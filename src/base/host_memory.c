@@ -21,15 +21,80 @@ static bool read_kernel_number(const char *path, const char *key, uint64_t *out)
     return found;
 }
 
+/* The files of a control group's memory, in both versions of the interface. */
+typedef struct group_files {
+    const char *line;                  /* what its line in /proc/self/cgroup has before the path */
+    const char *mount;                 /* where the paths begin */
+    const char *limit, *usage, *cache; /* cache: the key in memory.stat */
+} group_files;
+
+static const group_files VERSIONS[] = {
+    {"0::", "/sys/fs/cgroup", "memory.max", "memory.current", "\ninactive_file"},
+    {":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+     "\ntotal_inactive_file"}};
+
+/* What one group leaves: its limit less what it has, of which old cache does not count, as the
+ * kernel drops that first. */
+static void lower_by_group(uint64_t *out, const char *root, const group_files *files,
+                           const char *group)
+{
+    char path[QVL_PATH_BYTES];
+    uint64_t limit = 0, usage = 0, cache = 0;
+    snprintf(path, sizeof path, "%s%s%s/%s", root, files->mount, group, files->limit);
+    if (!read_kernel_number(path, "", &limit))
+        return;
+    snprintf(path, sizeof path, "%s%s%s/%s", root, files->mount, group, files->usage);
+    if (!read_kernel_number(path, "", &usage))
+        return;
+    snprintf(path, sizeof path, "%s%s%s/memory.stat", root, files->mount, group);
+    if (!read_kernel_number(path, files->cache, &cache))
+        cache = 0;
+    usage -= cache < usage ? cache : usage;
+    const uint64_t left = limit > usage ? limit - usage : 0;
+    *out = left < *out ? left : *out;
+}
+
+/* A job's limit may be on any group above the process' own (Slurm: on the job's or the step's).
+ * Inside a container the path may be the host's, which is not there; the root then has the limit.
+ */
+static void lower_by_groups(uint64_t *out, const char *root, const group_files *files,
+                            const char *groups)
+{
+    char group[QVL_PATH_BYTES] = "";
+    const char *line = strstr(groups, files->line);
+    if (line)
+        sscanf(line + strlen(files->line), "%1000[^\n]", group);
+    for (;;) {
+        char *slash = strrchr(group, '/');
+        if (slash && slash[1] == '\0') {
+            *slash = '\0';
+            continue;
+        }
+        lower_by_group(out, root, files, group);
+        if (!slash)
+            return;
+        *slash = '\0';
+    }
+}
+
+qvl_status qvl_host_free_bytes_under(uint64_t *out, const char *root, qvl_err *err)
+{
+    char path[QVL_PATH_BYTES];
+    qvl_text groups = {0};
+    uint64_t kib = 0;
+    snprintf(path, sizeof path, "%s/proc/meminfo", root);
+    if (!read_kernel_number(path, "MemAvailable:", &kib))
+        return qvl_fail(err, QVL_EDEVICE, "%s: no line MemAvailable", path);
+    *out = kib * 1024;
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    const bool has_groups = qvl_file_read(&groups, path, 1 << 16, NULL) == QVL_OK;
+    for (size_t i = 0; i < sizeof VERSIONS / sizeof *VERSIONS; i++)
+        lower_by_groups(out, root, &VERSIONS[i], has_groups ? groups.data : "");
+    qvl_text_fini(&groups);
+    return QVL_OK;
+}
+
 qvl_status qvl_host_free_bytes(uint64_t *out, qvl_err *err)
 {
-    uint64_t kib = 0, limit = 0, current = 0;
-    if (!read_kernel_number("/proc/meminfo", "MemAvailable:", &kib))
-        return qvl_fail(err, QVL_EDEVICE, "/proc/meminfo: no line MemAvailable");
-    *out = kib * 1024;
-    if (read_kernel_number("/sys/fs/cgroup/memory.max", "", &limit) &&
-        read_kernel_number("/sys/fs/cgroup/memory.current", "", &current) && limit > current &&
-        limit - current < *out)
-        *out = limit - current;
-    return QVL_OK;
+    return qvl_host_free_bytes_under(out, "", err);
 }

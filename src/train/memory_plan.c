@@ -88,14 +88,15 @@ out:
     return rc;
 }
 
-/* The tower and what it works in are gone before the first step when features are kept. On a CPU
- * the ranks of a host share its memory, and the kept features are in it; a GPU is a rank's own
- * unless they share it. */
+/* Ranks that share the memory: a host's, if it is a CPU's; a GPU is a rank's own unless they are to
+ * share it. */
 static uint64_t ranks_of(const qvl_config *config, const qvl_device *dev, int ranks_per_host)
 {
     return is_host(dev) || config->share_gpu ? (uint64_t)ranks_per_host : 1;
 }
 
+/* The tower and what it works in are gone before the first step when features are kept. On a CPU
+ * the kept features are in the memory that is counted. */
 static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_device *dev,
                    int ranks_per_host)
 {
