@@ -3,7 +3,7 @@
  * The communicator is bootstrapped from MPI and never blocks: what NCCL has not finished is asked
  * for until the world's deadline. Work is queued on the stream that was given; its end is seen by
  * whoever waits for that stream, and a peer's failure by qvl_exchange_poll, which is asked while
- * waiting.
+ * waiting. After a failure every call fails, and destroy aborts what is under way.
  *
  * Sums have a fixed order for the same ranks on the same hosts: the same bits in every run.
  */

@@ -94,8 +94,8 @@ static qvl_status name_fault(cudaError_t code, int64_t Dh, const char *what, qvl
         return qvl_fail(
             err, QVL_EDEVICE,
             "GPU: %s: heads of %lld values take more shared memory than a block of this "
-            "GPU may have; those of compute capability 8.0 and 9.0 have enough",
-            what, (long long)Dh);
+            "GPU may have; up to %d KiB are needed",
+            what, (long long)Dh, MOST_SHARED_BYTES / 1024);
     if (code == cudaErrorInvalidValue)
         return qvl_fail(err, QVL_EDEVICE,
                         "GPU: %s: heads of %lld values; 16, 32, 64, 80 and 128 are supported", what,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The numbers of Hugging Face on a GPU: forward values and whole runs in float32 on one rank and on two that
-# share the GPU, bf16 within its own bounds; the demo on the CPU and on the GPU.
+# share the GPU, bf16 within its own bounds; all layouts of activations; the demo on the CPU and on the GPU.
 . "$(dirname "$0")/lib.sh" "$@"
 
 for name in tiny tied wide; do
