@@ -303,13 +303,13 @@ typedef struct qvl_patches_args {
  * logits of one chunk are the largest thing in memory.
  *   logits = x[rows[i],:] head^T;  row_loss[i] = logsumexp(logits) - logits[targets[i]]
  *   dx[rows[i],:] = weights[i] * (softmax(logits) - onehot(targets[i])) head;  other rows of dx: 0
- */
+ * rows NULL means row i, of n_rows = T. */
 typedef struct qvl_head_loss_args {
     float *row_loss;     /* [n_rows], not weighted */
     void *dx;            /* act [T, D], set; NULL: no gradient */
     const void *x;       /* act [T, D], after the final norm */
     const void *head;    /* act [V, D] */
-    const int32_t *rows; /* [n_rows], distinct */
+    const int32_t *rows; /* [n_rows], distinct; or NULL */
     const int32_t *targets;
     const float *weights;
     int64_t n_rows, T, D, V;

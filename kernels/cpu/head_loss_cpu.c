@@ -52,23 +52,28 @@ qvl_status qvl_cpu_head_loss(qvl_device *dev, const qvl_head_loss_args *args, qv
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_cpu_scratch(dev, &logits, &used, largest * V, err));
     QVL_TRY(qvl_cpu_scratch(dev, &rows, &used, largest * D, err));
-    if (args->dx) {
+    if (args->dx && args->rows) {
         QVL_TRY(qvl_cpu_scratch(dev, &drows, &used, largest * D, err));
         memset(args->dx, 0, (size_t)(args->T * D) * sizeof(float));
     }
     for (int64_t first = 0; first < args->n_rows; first += chunk) {
         const int64_t n = args->n_rows - first < chunk ? args->n_rows - first : chunk;
-        QVL_TRY(qvl_cpu_move_rows(
-            dev,
-            &(qvl_move_rows_args){
-                .dst = rows, .src = args->x, .src_rows = args->rows + first, .n_rows = n, .D = D},
-            err));
+        const float *x = args->rows ? rows : (const float *)args->x + first * D;
+        float *dx = args->rows || !args->dx ? drows : (float *)args->dx + first * D;
+        if (args->rows)
+            QVL_TRY(qvl_cpu_move_rows(dev,
+                                      &(qvl_move_rows_args){.dst = rows,
+                                                            .src = args->x,
+                                                            .src_rows = args->rows + first,
+                                                            .n_rows = n,
+                                                            .D = D},
+                                      err));
         qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
                                               .m = n,
                                               .n = V,
                                               .k = D,
                                               .alpha = 1.0f,
-                                              .a = rows,
+                                              .a = x,
                                               .lda = D,
                                               .b = args->head,
                                               .ldb = D,
@@ -88,8 +93,10 @@ qvl_status qvl_cpu_head_loss(qvl_device *dev, const qvl_head_loss_args *args, qv
                                               .lda = V,
                                               .b = args->head,
                                               .ldb = D,
-                                              .c = drows,
+                                              .c = dx,
                                               .ldc = D});
+        if (!args->rows)
+            continue;
         QVL_TRY(qvl_cpu_move_rows(
             dev,
             &(qvl_move_rows_args){

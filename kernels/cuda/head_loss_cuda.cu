@@ -5,7 +5,7 @@
 namespace qvl
 {
 
-enum { LOSS_THREADS = 512, LOSS_STEP = 8 * LOSS_THREADS, MOST_ROWS = 1024, USUAL_ROWS = 512 };
+enum { LOSS_THREADS = 512, LOSS_STEP = 8 * LOSS_THREADS, MOST_ROWS = 1024, USUAL_ROWS = 640 };
 
 // The hardware's exp is exact enough beside bf16 logits, not in float32.
 template <typename T> static __device__ __forceinline__ float exp_of(float x);
@@ -109,6 +109,14 @@ static size_t row_bytes(const qvl_device *dev, int64_t V, int64_t D)
     return (size_t)V * sizeof(float) + 2 * (size_t)D * dev->act_bytes;
 }
 
+// Rows at once: as few chunks as there is room for, of equal size; a short last one would read the
+// whole head for little.
+static int64_t chunk_rows(int64_t n_rows, int64_t room)
+{
+    const int64_t most = room < MOST_ROWS ? room : MOST_ROWS;
+    return divide_up(n_rows, divide_up(n_rows, most));
+}
+
 struct chunk {
     void *rows, *logits, *drows;
     int64_t first, n;
@@ -118,15 +126,19 @@ static qvl_status run_chunk(qvl_device *dev, const qvl_head_loss_args *a, const 
                             qvl_err *err)
 {
     const int64_t D = a->D, V = a->V;
+    const size_t first_byte = (size_t)(c->first * D) * dev->act_bytes;
+    const void *x = a->rows ? c->rows : (const char *)a->x + first_byte;
+    void *dx = a->rows || !a->dx ? c->drows : (char *)a->dx + first_byte;
     qvl_move_rows_args gather = {}, scatter = {};
     gemm_shape s = {};
     qvl_status rc = QVL_OK;
     gather.dst = c->rows;
     gather.src = a->x;
-    gather.src_rows = a->rows + c->first;
+    gather.src_rows = a->rows ? a->rows + c->first : NULL;
     gather.n_rows = c->n;
     gather.D = D;
-    QVL_TRY(qvl_cuda_move_rows(dev, &gather, err));
+    if (a->rows)
+        QVL_TRY(qvl_cuda_move_rows(dev, &gather, err));
     s.transpose_b = true;
     s.m = c->n;
     s.n = V;
@@ -136,7 +148,7 @@ static qvl_status run_chunk(qvl_device *dev, const qvl_head_loss_args *a, const 
     s.alpha = 1.0f;
     s.type = dev->dtype;
     s.c_type = QVL_F32;
-    QVL_TRY(gemm(dev, s, c->rows, a->head, c->logits, NULL, err));
+    QVL_TRY(gemm(dev, s, x, a->head, c->logits, NULL, err));
     QVL_TRY(
         check(QVL_DISPATCH(dev, T,
                            launch_loss<T>(*a, (float *)c->logits, c->first, c->n, compute_of(dev))),
@@ -149,7 +161,9 @@ static qvl_status run_chunk(qvl_device *dev, const qvl_head_loss_args *a, const 
     s.lda = dev->dtype == QVL_F32 ? V : 2 * V; // rows of the logits hold the gradients
     s.ldb = s.ldc = D;
     s.c_type = dev->dtype;
-    QVL_TRY(gemm(dev, s, c->logits, a->head, c->drows, NULL, err));
+    QVL_TRY(gemm(dev, s, c->logits, a->head, dx, NULL, err));
+    if (!a->rows)
+        goto out;
     scatter.dst = a->dx;
     scatter.src = c->drows;
     scatter.dst_rows = a->rows + c->first;
@@ -173,7 +187,6 @@ size_t qvl_cuda_head_loss_scratch(const qvl_device *dev, const qvl_workspace_lim
     return (size_t)rows * row_bytes(dev, limits->vocab, limits->hidden) + 3 * 256;
 }
 
-// As many rows at once as the bound workspace has room for.
 qvl_status qvl_cuda_head_loss(qvl_device *dev, const qvl_head_loss_args *args, qvl_err *err)
 {
     const size_t room = state_of(dev)->workspace_bytes, margin = 3 * 256;
@@ -186,17 +199,16 @@ qvl_status qvl_cuda_head_loss(qvl_device *dev, const qvl_head_loss_args *args, q
         return qvl_fail(err, QVL_EDEVICE,
                         "GPU: vocabulary %lld and hidden size %lld must be multiples of 8",
                         (long long)args->V, (long long)args->D);
-    if (args->dx)
+    if (args->dx && args->rows)
         QVL_TRY(qvl_cuda_zero(dev, args->dx, (size_t)(args->T * args->D) * dev->act_bytes, err));
     if (args->n_rows == 0)
         goto out;
-    rows = rows < args->n_rows ? rows : args->n_rows;
-    rows = rows < MOST_ROWS ? rows : MOST_ROWS;
     if (rows < 1) {
         rc = qvl_fail(err, QVL_EINTERNAL, "head_loss: scratch of %zu bytes, a row needs %zu", room,
                       per_row + margin);
         goto out;
     }
+    rows = chunk_rows(args->n_rows, rows);
     QVL_TRY(scratch(dev, &c.logits, &used, (size_t)(rows * args->V) * sizeof(float), err));
     QVL_TRY(scratch(dev, &c.rows, &used, (size_t)(rows * args->D) * dev->act_bytes, err));
     QVL_TRY(scratch(dev, &c.drows, &used, (size_t)(rows * args->D) * dev->act_bytes, err));

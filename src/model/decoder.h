@@ -35,6 +35,10 @@ typedef struct qvl_decoder_options {
     size_t spare_bytes; /* for what else can be kept */
     int64_t head_rows;  /* of logits at once, see qvl_workspace_limits */
     bool is_training;   /* backward will run */
+    /* The last layer goes on after attention with the rows that the loss reads, and so do norm and
+     * head: nothing else of it is read. Needs is_training; what fetch_hidden and fetch_logits give
+     * is then not all there. */
+    bool loss_rows_only;
 } qvl_decoder_options;
 
 /* Adds the activations to plan; nothing is allocated on the device. weights may not be loaded yet.

@@ -71,6 +71,7 @@ struct qvl_decoder {
     const qvl_pack *pack;
     qvl_dropout dropout;
     bool has_dropout;
+    int64_t n_rows; /* that operations work on: all tokens, or those that the loss reads */
     /* what is laid out anew for every pack if the layout is flexible, see decoder_layout.c */
     bool is_flexible;
     int64_t laid_out_tokens;
@@ -87,6 +88,19 @@ qvl_status qvl_decoder_plan_buffers(qvl_decoder *d, qvl_plan *plan, qvl_err *err
 void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base);
 qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err);
 enum { AWAY_BUFFERS = 2 };
+
+/* decoder_pack.c. Lays out, uploads, and fills x_in of the first layer. */
+qvl_status qvl_decoder_start_pack(qvl_decoder *d, const qvl_pack *pack,
+                                  const qvl_decoder_dropout *dropout, qvl_err *err);
+
+/* decoder_rows.c. All tokens, as forward begins; the last layer between attention and o, and back.
+ */
+void qvl_decoder_work_on_tokens(qvl_decoder *d);
+bool qvl_decoder_ends_in_loss_rows(const qvl_decoder *d, const decoder_layer *layer);
+void *qvl_decoder_attention_output(const qvl_decoder *d,
+                                   const decoder_layer *layer); /* o's input */
+qvl_status qvl_decoder_gather_rows(qvl_decoder *d, decoder_layer *layer, qvl_err *err);
+qvl_status qvl_decoder_spread_rows(qvl_decoder *d, qvl_err *err);
 
 /* decoder_offload.c. For AWAY layers: before the first of a pack; when qkv and gate_up are made;
  * before backward of the layer. */

@@ -53,15 +53,19 @@ static void describe_common(const qvl_decoder *d, activation_shape shapes[N_COMM
     const int64_t q = t->H * t->Dh, qkv = q + 2 * t->KV * t->Dh;
     const int64_t back = d->options.is_training ? 1 : 0;
     const size_t act = d->act_bytes, f32 = sizeof(float);
-    const activation_shape table[N_COMMON] = {[COSINE] = {"rotary cosine", t->Dh / 2, f32},
-                                              [SINE] = {"rotary sine", t->Dh / 2, f32},
-                                              [DELTA] = {"delta", t->D, act},
-                                              [X_FINAL] = {"x final", t->D, act},
-                                              [H_FINAL] = {"norm final", t->D, act},
-                                              [INV_FINAL] = {"inv_rms final", 1, f32},
-                                              [DX] = {"dx", back * t->D, act},
-                                              [DH] = {"dh", back * (t->F > q ? t->F : q), act},
-                                              [DQKV] = {"dqkv", back * qkv, act}};
+    /* the gradient of the residual stream moves from one to the other, and attention's output from
+     * delta (decoder_run.c, spread_rows); the rows of attention that the loss reads are in dqkv */
+    const int64_t wide = t->D > q ? t->D : q, attn = q + d->tail[QVL_GROUP_O];
+    const activation_shape table[N_COMMON] = {
+        [COSINE] = {"rotary cosine", t->Dh / 2, f32},
+        [SINE] = {"rotary sine", t->Dh / 2, f32},
+        [DELTA] = {"delta", wide, act},
+        [X_FINAL] = {"x final", t->D, act},
+        [H_FINAL] = {"norm final", t->D, act},
+        [INV_FINAL] = {"inv_rms final", 1, f32},
+        [DX] = {"dx", back * wide, act},
+        [DH] = {"dh", back * (t->F > q ? t->F : q), act},
+        [DQKV] = {"dqkv", back * (qkv > attn ? qkv : attn), act}};
     for (int i = 0; i < N_COMMON; i++)
         shapes[i] = table[i];
 }

@@ -4,83 +4,6 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* ---- the pack ----------------------------------------------------------------------------------
- */
-
-/* The features of the pack's images go through delta, which is free before the first layer. */
-static qvl_status upload_features(qvl_decoder *d, const qvl_pack *pack, qvl_err *err)
-{
-    const qvl_ops *ops = d->dev->ops;
-    const size_t row_bytes = (size_t)d->dims.text.D * d->act_bytes;
-    char *to = d->delta;
-    int64_t rows = 0;
-    qvl_status rc = QVL_OK;
-    for (int64_t i = 0; i < pack->n_features; i++) {
-        const size_t bytes = (size_t)pack->feature_tokens[i] * row_bytes;
-        if (!pack->features[i])
-            return qvl_fail(err, QVL_EINTERNAL, "pack: image %" PRId64 " has no features", i);
-        QVL_TRY(ops->upload(d->dev, to, pack->features[i], bytes, QVL_LANE_COMPUTE, err));
-        to += bytes;
-        rows += pack->feature_tokens[i];
-    }
-    if (rows != pack->n_image_tokens)
-        return qvl_fail(err, QVL_EDATA,
-                        "image features and image tokens do not match: %" PRId64 " and %" PRId64,
-                        rows, pack->n_image_tokens);
-    QVL_TRY(ops->move_rows(d->dev,
-                           &(qvl_move_rows_args){.dst = d->layers[0].x_in,
-                                                 .src = d->delta,
-                                                 .dst_rows = d->on_device.image_rows,
-                                                 .n_rows = rows,
-                                                 .D = d->dims.text.D},
-                           err));
-out:
-    return rc;
-}
-
-static qvl_status start_pack(qvl_decoder *d, const qvl_pack *pack,
-                             const qvl_decoder_dropout *dropout, qvl_err *err)
-{
-    const qvl_ops *ops = d->dev->ops;
-    qvl_status rc = QVL_OK;
-    if (pack->capacity > d->options.tokens)
-        return qvl_fail(err, QVL_EINTERNAL, "pack of %" PRId64 " tokens, the decoder has %" PRId64,
-                        pack->capacity, d->options.tokens);
-    QVL_TRY(qvl_decoder_lay_out(d, pack->T, err));
-    QVL_TRY(qvl_decoder_start_away(d, err));
-    QVL_TRY(ops->upload(d->dev, d->device_pack, pack->buffer, qvl_pack_bytes(pack->capacity),
-                        QVL_LANE_COMPUTE, err));
-    qvl_pack_view(&d->on_device, pack->capacity, d->device_pack);
-    d->pack = pack;
-    d->has_dropout = dropout != NULL;
-    if (dropout)
-        d->dropout = (qvl_dropout){.threshold = dropout->threshold,
-                                   .seed = dropout->seed,
-                                   .step = dropout->step,
-                                   .sample = d->on_device.sample,
-                                   .token = d->on_device.token};
-    QVL_TRY(ops->rope_table(d->dev,
-                            &(qvl_rope_table_args){.cosine = d->cosine,
-                                                   .sine = d->sine,
-                                                   .positions = d->on_device.positions,
-                                                   .inv_freq = d->inv_freq,
-                                                   .axis = d->axis,
-                                                   .T = pack->T,
-                                                   .n_freq = d->dims.text.Dh / 2},
-                            err));
-    QVL_TRY(ops->embed(d->dev,
-                       &(qvl_embed_args){.x = d->layers[0].x_in,
-                                         .table = d->weights->embed,
-                                         .ids = d->on_device.ids,
-                                         .T = pack->T,
-                                         .D = d->dims.text.D},
-                       err));
-    if (pack->n_image_tokens || pack->n_features)
-        QVL_TRY(upload_features(d, pack, err));
-out:
-    return rc;
-}
-
 /* ---- forward -----------------------------------------------------------------------------------
  */
 
@@ -96,7 +19,7 @@ static qvl_status run_norm(qvl_decoder *d, void *y, int64_t tail, void *x_out, f
                                               .x = x,
                                               .delta = delta,
                                               .weight = weight,
-                                              .T = d->pack->T,
+                                              .T = d->n_rows,
                                               .D = d->dims.text.D,
                                               .eps = (float)d->dims.text.eps},
                              err);
@@ -122,7 +45,7 @@ static qvl_status run_linear(qvl_decoder *d, const decoder_layer *layer, qvl_gro
                                                   .u = u_of(d, layer, group),
                                                   .x = x,
                                                   .x_stride = linear->in + d->tail[group],
-                                                  .T = d->pack->T,
+                                                  .T = d->n_rows,
                                                   .dropout = d->has_dropout ? &d->dropout : NULL},
                                err);
 }
@@ -172,9 +95,13 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
     if (!has_products)
         QVL_TRY(ops->rotate(d->dev, &rotate, err));
     QVL_TRY(ops->attention(d->dev, &attention, err));
-    QVL_TRY(run_linear(d, layer, QVL_GROUP_O, d->delta, at[ATTN], err));
-    QVL_TRY(run_norm(d, at[H2], d->tail[QVL_GROUP_GATE_UP], at[X_MID], at[INV2], layer->x_in,
-                     d->delta, w->norm2, err));
+    if (qvl_decoder_ends_in_loss_rows(d, layer))
+        QVL_TRY(qvl_decoder_gather_rows(d, layer, err));
+    QVL_TRY(
+        run_linear(d, layer, QVL_GROUP_O, d->delta, qvl_decoder_attention_output(d, layer), err));
+    QVL_TRY(run_norm(d, at[H2], d->tail[QVL_GROUP_GATE_UP], at[X_MID], at[INV2],
+                     qvl_decoder_ends_in_loss_rows(d, layer) ? at[X_MID] : layer->x_in, d->delta,
+                     w->norm2, err));
     QVL_TRY(
         run_linear(d, layer, QVL_GROUP_GATE_UP, has_products ? NULL : at[GATE_UP], at[H2], err));
     if (layer->level == AWAY && !is_recomputation)
@@ -186,7 +113,7 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
                                      .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
                                      .u = u_of(d, layer, QVL_GROUP_DOWN),
                                      .gate_up = at[GATE_UP],
-                                     .T = d->pack->T,
+                                     .T = d->n_rows,
                                      .F = d->weights->Fp,
                                      .dropout = d->has_dropout ? &d->dropout : NULL},
                      err));
@@ -199,7 +126,7 @@ qvl_status qvl_decoder_forward(qvl_decoder *d, const qvl_pack *pack,
 {
     const int64_t L = d->dims.text.L;
     qvl_status rc = QVL_OK;
-    QVL_TRY(start_pack(d, pack, dropout, err));
+    QVL_TRY(qvl_decoder_start_pack(d, pack, dropout, err));
     for (int64_t l = 0; l < L; l++) {
         decoder_layer *layer = &d->layers[l];
         const qvl_layer_weights *w = &d->weights->layers[l];
@@ -220,16 +147,17 @@ out:
 qvl_status qvl_decoder_loss(qvl_decoder *d, float *row_loss, bool with_gradient, qvl_err *err)
 {
     const qvl_text_dims *t = &d->dims.text;
+    const bool has_all = d->options.loss_rows_only; /* and no other rows */
     return d->dev->ops->head_loss(d->dev,
                                   &(qvl_head_loss_args){.row_loss = row_loss,
                                                         .dx = with_gradient ? d->delta : NULL,
                                                         .x = d->h_final,
                                                         .head = d->weights->head,
-                                                        .rows = d->on_device.rows,
+                                                        .rows = has_all ? NULL : d->on_device.rows,
                                                         .targets = d->on_device.targets,
                                                         .weights = d->on_device.weights,
                                                         .n_rows = d->pack->n_rows,
-                                                        .T = d->pack->T,
+                                                        .T = d->n_rows,
                                                         .D = t->D,
                                                         .V = t->V},
                                   err);
@@ -247,7 +175,7 @@ static qvl_status run_norm_backward(qvl_decoder *d, const void *dy, const void *
                                                                 .x = x,
                                                                 .inv_rms = inv_rms,
                                                                 .weight = weight,
-                                                                .T = d->pack->T,
+                                                                .T = d->n_rows,
                                                                 .D = d->dims.text.D},
                                       err);
 }
@@ -264,7 +192,7 @@ static qvl_status run_linear_backward(qvl_decoder *d, const decoder_layer *layer
                                     .x = x,
                                     .x_stride = linear->in + d->tail[group],
                                     .u = u_of(d, layer, group),
-                                    .T = d->pack->T,
+                                    .T = d->n_rows,
                                     .dropout = d->has_dropout ? &d->dropout : NULL},
         err);
 }
@@ -291,7 +219,7 @@ static qvl_status mlp_backward(qvl_decoder *d, decoder_layer *layer, const qvl_l
                                  .x_stride = d->dims.text.D + d->tail[QVL_GROUP_GATE_UP],
                                  .x_u = u_of(d, layer, QVL_GROUP_GATE_UP),
                                  .gate_up = at[GATE_UP],
-                                 .T = d->pack->T,
+                                 .T = d->n_rows,
                                  .F = d->weights->Fp,
                                  .dropout = d->has_dropout ? &d->dropout : NULL},
         err));
@@ -313,10 +241,15 @@ static qvl_status attention_backward(qvl_decoder *d, decoder_layer *layer,
                                                    .sine = d->sine,
                                                    .forward = attention_of(d, layer)};
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_O, last_group == QVL_GROUP_O ? NULL : d->dh,
-                                d->dx, at[ATTN], err));
+    const bool is_spread = qvl_decoder_ends_in_loss_rows(d, layer);
+    void *const dattention = is_spread ? d->delta : d->dh;
+    QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_O,
+                                last_group == QVL_GROUP_O ? NULL : dattention, d->dx,
+                                qvl_decoder_attention_output(d, layer), err));
     if (last_group == QVL_GROUP_O)
         return QVL_OK;
+    if (is_spread)
+        QVL_TRY(qvl_decoder_spread_rows(d, err));
     QVL_TRY(ops->attention_backward(d->dev, &attention, err));
     QVL_TRY(run_linear_backward(d, layer, QVL_GROUP_QKV,
                                 last_group == QVL_GROUP_QKV ? NULL : d->delta, d->dqkv, at[H1],
@@ -333,7 +266,7 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qv
     const int64_t L = d->dims.text.L, D = d->dims.text.D;
     qvl_status rc = QVL_OK;
     /* head_loss left d(loss)/d(h_final) in delta */
-    QVL_TRY(d->dev->ops->zero(d->dev, d->dx, (size_t)(d->pack->T * D) * d->act_bytes, err));
+    QVL_TRY(d->dev->ops->zero(d->dev, d->dx, (size_t)(d->n_rows * D) * d->act_bytes, err));
     QVL_TRY(run_norm_backward(d, d->delta, d->x_final, d->inv_final, d->weights->norm, err));
     for (int64_t l = L - 1; l >= 0; l--) {
         decoder_layer *layer = &d->layers[l];
@@ -345,6 +278,7 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qv
         if (layer->level == AWAY)
             QVL_TRY(qvl_decoder_bring_back(d, l, err));
         if (layer->level != KEPT) {
+            qvl_decoder_work_on_tokens(d);
             QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], NULL, layer->at[INV1],
                              layer->x_in, NULL, w->norm1, err));
             QVL_TRY(layer_body(d, layer, w, true, err));

@@ -7,7 +7,7 @@
 #include "src/base/memory.h"
 #include "src/model/mrope.h"
 
-enum { ARRAYS = 10 }; /* of T elements; cu_seqlens has one more */
+enum { ARRAYS = 12 }; /* of T elements; cu_seqlens has one more */
 
 size_t qvl_pack_bytes(int64_t capacity)
 {
@@ -26,7 +26,9 @@ void qvl_pack_view(qvl_pack *pack, int64_t capacity, void *buffer)
     pack->targets = at + 7 * capacity;
     pack->weights = (float *)(void *)(at + 8 * capacity);
     pack->image_rows = at + 9 * capacity;
-    pack->cu_seqlens = at + 10 * capacity;
+    pack->row_sample = at + 10 * capacity;
+    pack->row_token = at + 11 * capacity;
+    pack->cu_seqlens = at + 12 * capacity;
 }
 
 void qvl_pack_init(qvl_pack *pack, int64_t capacity, void *buffer)
@@ -56,6 +58,18 @@ int64_t qvl_supervised_tokens(const int32_t *labels, int64_t n)
     return count;
 }
 
+int64_t qvl_needed_tokens(const qvl_sample_view *sample, const qvl_model_dims *dims)
+{
+    int64_t needed = sample->n - 1; /* the last token predicts nothing */
+    while (needed > 0 && sample->labels[needed] == -100)
+        needed--;
+    for (int64_t i = needed; i < sample->n; i++)
+        if (sample->ids[i] == dims->image_token || sample->ids[i] == dims->video_token ||
+            sample->ids[i] == dims->vision_start_token)
+            return sample->n;
+    return needed > 0 ? needed : sample->n;
+}
+
 static qvl_status add_features(qvl_pack *pack, const qvl_sample_view *sample, qvl_err *err)
 {
     size_t capacity = (size_t)pack->features_capacity, tokens_capacity = capacity;
@@ -77,7 +91,7 @@ out:
 qvl_status qvl_pack_add(qvl_pack *pack, const qvl_sample_view *sample, float weight,
                         const qvl_model_dims *dims, qvl_err *err)
 {
-    const int64_t T = pack->T, n = sample->n;
+    const int64_t T = pack->T, n = sample->n_needed ? sample->n_needed : sample->n;
     qvl_status rc = QVL_OK;
     if (T + n > pack->capacity)
         return qvl_fail(err, QVL_EINTERNAL,
@@ -93,8 +107,10 @@ qvl_status qvl_pack_add(qvl_pack *pack, const qvl_sample_view *sample, float wei
         pack->token[T + i] = (int32_t)i;
         if (sample->ids[i] == dims->image_token)
             pack->image_rows[pack->n_image_tokens++] = (int32_t)(T + i);
-        if (i + 1 < n && sample->labels[i + 1] != -100) {
+        if (i + 1 < sample->n && sample->labels[i + 1] != -100) {
             pack->rows[pack->n_rows] = (int32_t)(T + i);
+            pack->row_sample[pack->n_rows] = (int32_t)sample->number;
+            pack->row_token[pack->n_rows] = (int32_t)i;
             pack->targets[pack->n_rows] = sample->labels[i + 1];
             pack->weights[pack->n_rows++] = weight;
         }

@@ -2,7 +2,8 @@
  *
  * Built on the host in one buffer of fixed layout, so that one upload moves everything:
  *   ids [T] | positions [3,T] | sample [T] | token [T] | rows [T] | targets [T] | weights [T] |
- *   image_rows [T] | cu_seqlens [T+1]          T here is the capacity, 4 bytes an element
+ *   image_rows [T] | row_sample [T] | row_token [T] | cu_seqlens [T+1]
+ *                                              T here is the capacity, 4 bytes an element
  */
 #ifndef QVL_SRC_MODEL_PACK_H
 #define QVL_SRC_MODEL_PACK_H
@@ -21,6 +22,7 @@ extern "C" {
 typedef struct qvl_sample_view {
     const int32_t *ids, *labels; /* [n] */
     int64_t n;
+    int64_t n_needed;            /* of these enter the pack; 0: all */
     const int32_t *grids;        /* [n_images, 3] */
     const void *const *features; /* [n_images] host pointers, act [tokens of the image, D] */
     int64_t n_images;
@@ -33,6 +35,7 @@ typedef struct qvl_pack {
     int64_t T, B, n_rows, n_image_tokens;
     /* views into buffer */
     int32_t *ids, *positions, *sample, *token, *rows, *targets, *image_rows, *cu_seqlens;
+    int32_t *row_sample, *row_token; /* sample[rows[i]], token[rows[i]] */
     float *weights;
     /* features to be uploaded, in order of image_rows */
     const void **features;
@@ -56,6 +59,11 @@ qvl_status qvl_pack_add(qvl_pack *pack, const qvl_sample_view *sample, float wei
 
 /* Call once after the last sample: positions become [3, T in use]. */
 void qvl_pack_finish(qvl_pack *pack);
+
+/* Leading tokens of a sample that its loss depends on: attention looks back only, so what comes
+ * after the last token that predicts a supervised one changes nothing. All tokens where none is
+ * supervised or an image lies behind. */
+int64_t qvl_needed_tokens(const qvl_sample_view *sample, const qvl_model_dims *dims);
 
 /* Supervised tokens of a sample: labels 1 .. n-1 that are not -100 (the first has no prediction).
  */

@@ -49,7 +49,8 @@ static qvl_status measure_decoder(qvl_memory_plan *plan, const qvl_model *model,
                                          .n_kept = plan->n_kept,
                                          .spare_bytes = plan->spare_bytes,
                                          .head_rows = plan->head_rows,
-                                         .is_training = true};
+                                         .is_training = true,
+                                         .loss_rows_only = true};
     qvl_plan slots = {0};
     qvl_decoder *decoder = NULL;
     size_t workspace = 0;

@@ -131,7 +131,8 @@ static qvl_status allocate_decoder(qvl_run *run, qvl_err *err)
                                          .n_kept = m->n_kept,
                                          .spare_bytes = m->spare_bytes,
                                          .head_rows = m->head_rows,
-                                         .is_training = true};
+                                         .is_training = true,
+                                         .loss_rows_only = true};
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_decoder_create(&run->decoder, &run->model.dims, run->lora, run->dev, &options,
                                &run->activation_slots, err));

@@ -19,15 +19,15 @@ qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number,
         memcpy(run->grids + 3 * i, qvl_dataset_grid(part->data, images[i]), 3 * sizeof *run->grids);
         QVL_TRY(qvl_features_get(part->features, images[i], &run->feature_list[i], err));
     }
-    QVL_TRY(qvl_pack_add(&run->pack,
-                         &(qvl_sample_view){.ids = ids,
-                                            .labels = labels,
-                                            .n = qvl_dataset_length(part->data, number),
-                                            .grids = run->grids,
-                                            .features = run->feature_list,
-                                            .n_images = n_images,
-                                            .number = number},
-                         weight, &run->model.dims, err));
+    qvl_sample_view sample = {.ids = ids,
+                              .labels = labels,
+                              .n = qvl_dataset_length(part->data, number),
+                              .grids = run->grids,
+                              .features = run->feature_list,
+                              .n_images = n_images,
+                              .number = number};
+    sample.n_needed = qvl_needed_tokens(&sample, &run->model.dims);
+    QVL_TRY(qvl_pack_add(&run->pack, &sample, weight, &run->model.dims, err));
 out:
     return rc;
 }

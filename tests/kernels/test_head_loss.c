@@ -7,7 +7,8 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-typedef enum selection { FIRST_ROWS, LAST_ROWS, SCRAMBLED, N_SELECTIONS } selection;
+/* EVERY_ROW: rows is NULL. */
+typedef enum selection { FIRST_ROWS, LAST_ROWS, SCRAMBLED, N_SELECTIONS, EVERY_ROW } selection;
 
 typedef struct loss_shape {
     int64_t n_rows, T, D, V;
@@ -48,7 +49,7 @@ static void fill(loss_case *c, qvl_kt *kt, const loss_shape *s)
     double *weights = qvl_kt_random(kt, n, 0.3, QVL_KT_F32);
     for (int64_t i = 0; i < n; i++) {
         if (s->rows != SCRAMBLED)
-            rows[i] = (int32_t)(s->rows == FIRST_ROWS ? i : s->T - n + i);
+            rows[i] = (int32_t)(s->rows == LAST_ROWS ? s->T - n + i : i);
         targets[i] = (int32_t)(i == 0 ? V - 1 : i == 1 ? 0 : qvl_kt_below(kt, V));
         if (i % 11 == 5)
             weights[i] = 0;
@@ -66,16 +67,17 @@ static void fill(loss_case *c, qvl_kt *kt, const loss_shape *s)
                                  .T = s->T,
                                  .D = D,
                                  .V = V};
-    c->args = (qvl_head_loss_args){.row_loss = qvl_kt_out(kt, "row_loss", n, QVL_KT_F32),
-                                   .x = qvl_kt_in(kt, "x", x, s->T * D, QVL_KT_ACT),
-                                   .head = qvl_kt_in(kt, "head", head, V * D, QVL_KT_ACT),
-                                   .rows = qvl_kt_in_i32(kt, "rows", rows, n),
-                                   .targets = qvl_kt_in_i32(kt, "targets", targets, n),
-                                   .weights = qvl_kt_in(kt, "weights", weights, n, QVL_KT_F32),
-                                   .n_rows = n,
-                                   .T = s->T,
-                                   .D = D,
-                                   .V = V};
+    c->args = (qvl_head_loss_args){
+        .row_loss = qvl_kt_out(kt, "row_loss", n, QVL_KT_F32),
+        .x = qvl_kt_in(kt, "x", x, s->T * D, QVL_KT_ACT),
+        .head = qvl_kt_in(kt, "head", head, V * D, QVL_KT_ACT),
+        .rows = s->rows == EVERY_ROW ? NULL : qvl_kt_in_i32(kt, "rows", rows, n),
+        .targets = qvl_kt_in_i32(kt, "targets", targets, n),
+        .weights = qvl_kt_in(kt, "weights", weights, n, QVL_KT_F32),
+        .n_rows = n,
+        .T = s->T,
+        .D = D,
+        .V = V};
     if (s->wants_dx)
         c->args.dx = qvl_kt_out(kt, "dx", s->T * D, QVL_KT_ACT);
     qvl_kt_workspace(
@@ -143,6 +145,11 @@ static void row_choices(void **state)
             loss_at(*state, &(loss_shape){1, 19, 48, 101, (selection)rows, wants_dx, 2, 0});
             loss_at(*state, &(loss_shape){19, 19, 48, 101, (selection)rows, wants_dx, 2, 40});
         }
+    for (int wants_dx = 0; wants_dx < 2; wants_dx++) {
+        loss_at(*state, &(loss_shape){0, 0, 48, 101, EVERY_ROW, wants_dx, 2, 0});
+        loss_at(*state, &(loss_shape){1, 1, 48, 101, EVERY_ROW, wants_dx, 2, 0});
+        loss_at(*state, &(loss_shape){19, 19, 48, 101, EVERY_ROW, wants_dx, 2, 40});
+    }
     qvl_kt_verdict(*state);
 }
 
@@ -170,6 +177,8 @@ static void many_rows(void **state)
 {
     loss_at(*state, &(loss_shape){1500, 1600, 8, 307, SCRAMBLED, true, 2, 0});
     loss_at(*state, &(loss_shape){70, 80, 8, 60013, SCRAMBLED, true, 2, 0});
+    loss_at(*state, &(loss_shape){1500, 1500, 8, 307, EVERY_ROW, true, 2, 0});
+    loss_at(*state, &(loss_shape){1300, 1300, 8, 60013, EVERY_ROW, true, 2, 0});
     qvl_kt_verdict(*state);
 }
 

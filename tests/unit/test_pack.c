@@ -59,6 +59,8 @@ static void samples_are_laid_end_to_end(void **state)
         assert_int_equal(pack.n_rows, 5);
         EXPECT(pack.rows, 3, 4, 5, 7, 8);
         EXPECT(pack.targets, 8, 6, 7, 2, 3);
+        EXPECT(pack.row_sample, 41, 41, 41, 12, 12);
+        EXPECT(pack.row_token, 3, 4, 5, 0, 1);
         const float weights[] = {0.25f, 0.25f, 0.25f, 0.5f, 0.5f};
         assert_memory_equal(pack.weights, weights, sizeof weights);
         assert_int_equal(pack.n_image_tokens, 4);
@@ -67,6 +69,44 @@ static void samples_are_laid_end_to_end(void **state)
         assert_ptr_equal(pack.features[0], FEATURES);
         assert_int_equal(pack.feature_tokens[0], 4);
     }
+    qvl_pack_fini(&pack);
+    free(buffer);
+}
+
+/* What comes after the last token that predicts a supervised one is left out, labels are not. */
+static void only_needed_tokens_are_added(void **state)
+{
+    enum { CAPACITY = 12 };
+    const struct {
+        int64_t needed;
+        const int32_t *ids, *labels;
+    } CASES[] = {{4, LIST(1, 2, 3, 4, 5), LIST(-100, -100, 3, 4, 5)},
+                 {2, LIST(1, 2, 3, 4, 5), LIST(-100, 2, 3, -100, -100)},
+                 {1, LIST(1, 2, 3, 4, 5), LIST(-100, 2, -100, -100, -100)},
+                 {5, LIST(1, 2, 3, 4, 5), LIST(-100, -100, -100, -100, -100)},
+                 {5, LIST(1, 2, 3, 4, 5), LIST(1, -100, -100, -100, -100)}, /* predicted by none */
+                 {5, LIST(1, 2, 3, 99, 5), LIST(-100, 2, -100, -100, -100)},
+                 {5, LIST(1, 2, 3, 98, 5), LIST(-100, 2, -100, -100, -100)},
+                 {4, LIST(1, 99, 3, 4, 5), LIST(-100, -100, -100, -100, 5)}};
+    qvl_pack pack;
+    void *buffer = malloc(qvl_pack_bytes(CAPACITY));
+    qvl_err err = {0};
+    (void)state;
+    assert_non_null(buffer);
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        const qvl_sample_view sample = {.ids = CASES[i].ids, .labels = CASES[i].labels, .n = 5};
+        assert_int_equal(qvl_needed_tokens(&sample, &DIMS), CASES[i].needed);
+    }
+    qvl_sample_view sample = {.ids = CASES[1].ids, .labels = CASES[1].labels, .n = 5};
+    sample.n_needed = qvl_needed_tokens(&sample, &DIMS);
+    qvl_pack_init(&pack, CAPACITY, buffer);
+    expect_ok(qvl_pack_add(&pack, &sample, 1.0f, &DIMS, &err), &err);
+    expect_ok(qvl_pack_add(&pack, &SECOND, 1.0f, &DIMS, &err), &err);
+    EXPECT(pack.cu_seqlens, 0, 2, 5);
+    EXPECT(pack.ids, 1, 2, 1, 2, 3);
+    assert_int_equal(pack.n_rows, 4);
+    EXPECT(pack.rows, 0, 1, 2, 3);
+    EXPECT(pack.targets, 2, 3, 2, 3);
     qvl_pack_fini(&pack);
     free(buffer);
 }
@@ -135,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples_are_laid_end_to_end),
+        cmocka_unit_test(only_needed_tokens_are_added),
         cmocka_unit_test(a_full_pack_fits),
         cmocka_unit_test(wrong_samples_are_not_added),
         cmocka_unit_test(supervised_tokens_have_a_prediction),
