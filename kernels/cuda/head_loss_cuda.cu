@@ -5,7 +5,7 @@
 namespace qvl
 {
 
-enum { LOSS_THREADS = 512, LOSS_STEP = 8 * LOSS_THREADS, MOST_ROWS = 1024, USUAL_ROWS = 640 };
+enum { LOSS_THREADS = 512, LOSS_STEP = 8 * LOSS_THREADS, MOST_ROWS = 1024, USUAL_ROWS = 512 };
 
 // The hardware's exp is exact enough beside bf16 logits, not in float32.
 template <typename T> static __device__ __forceinline__ float exp_of(float x);
@@ -109,14 +109,6 @@ static size_t row_bytes(const qvl_device *dev, int64_t V, int64_t D)
     return (size_t)V * sizeof(float) + 2 * (size_t)D * dev->act_bytes;
 }
 
-// Rows at once: as few chunks as there is room for, of equal size; a short last one would read the
-// whole head for little.
-static int64_t chunk_rows(int64_t n_rows, int64_t room)
-{
-    const int64_t most = room < MOST_ROWS ? room : MOST_ROWS;
-    return divide_up(n_rows, divide_up(n_rows, most));
-}
-
 struct chunk {
     void *rows, *logits, *drows;
     int64_t first, n;
@@ -187,6 +179,7 @@ size_t qvl_cuda_head_loss_scratch(const qvl_device *dev, const qvl_workspace_lim
     return (size_t)rows * row_bytes(dev, limits->vocab, limits->hidden) + 3 * 256;
 }
 
+// As many rows at once as the bound workspace has room for.
 qvl_status qvl_cuda_head_loss(qvl_device *dev, const qvl_head_loss_args *args, qvl_err *err)
 {
     const size_t room = state_of(dev)->workspace_bytes, margin = 3 * 256;
@@ -203,12 +196,13 @@ qvl_status qvl_cuda_head_loss(qvl_device *dev, const qvl_head_loss_args *args, q
         QVL_TRY(qvl_cuda_zero(dev, args->dx, (size_t)(args->T * args->D) * dev->act_bytes, err));
     if (args->n_rows == 0)
         goto out;
+    rows = rows < args->n_rows ? rows : args->n_rows;
+    rows = rows < MOST_ROWS ? rows : MOST_ROWS;
     if (rows < 1) {
         rc = qvl_fail(err, QVL_EINTERNAL, "head_loss: scratch of %zu bytes, a row needs %zu", room,
                       per_row + margin);
         goto out;
     }
-    rows = chunk_rows(args->n_rows, rows);
     QVL_TRY(scratch(dev, &c.logits, &used, (size_t)(rows * args->V) * sizeof(float), err));
     QVL_TRY(scratch(dev, &c.rows, &used, (size_t)(rows * args->D) * dev->act_bytes, err));
     QVL_TRY(scratch(dev, &c.drows, &used, (size_t)(rows * args->D) * dev->act_bytes, err));

@@ -5,7 +5,7 @@
  * over two samples with dropout: with everything kept, then with less and less memory, with and
  * without host memory to offload to. Every pass must give the same bits, and all ways of keeping a
  * layer must have been seen. A last layer that works on all tokens, not on the rows of the loss
- * alone, gives them but for rounding.
+ * alone, gives them but for rounding; a pack that supervises nothing gives zeros.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -108,16 +108,16 @@ out:
     return rc;
 }
 
-static qvl_status make_pack(check *c, qvl_err *err)
+/* Prompts and answers in turn, or prompts only. */
+static qvl_status fill_pack(check *c, bool has_answers, qvl_err *err)
 {
     int32_t ids[LONGEST], labels[LONGEST];
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_alloc(&c->pack_buffer, qvl_pack_bytes(TOKENS), 1, "pack", err));
-    qvl_pack_init(&c->pack, TOKENS, c->pack_buffer);
+    qvl_pack_clear(&c->pack);
     for (int s = 0; s < N_SAMPLES; s++) {
         for (int i = 0; i < LONGEST; i++) {
             ids[i] = (i * 37 + s * 11) % 500;
-            labels[i] = i % 40 < 20 ? -100 : ids[i]; /* prompts and answers in turn */
+            labels[i] = has_answers && i % 40 >= 20 ? ids[i] : -100;
         }
         QVL_TRY(qvl_pack_add(
             &c->pack,
@@ -287,6 +287,20 @@ out:
     return rc;
 }
 
+static qvl_status check_no_rows(check *c, float *got, qvl_err *err)
+{
+    double largest = 0.0, distance = 0.0;
+    qvl_status rc = run_pass(c, got, err);
+    QVL_TRY(rc);
+    compare(&largest, &distance, got, got, (size_t)qvl_lora_parameters(c->lora));
+    printf("%s %" PRId64 " tokens of which none is supervised: largest gradient %g\n",
+           largest == 0.0 ? "ok    " : "FAILED", c->pack.T, largest);
+    if (!(largest == 0.0))
+        rc = qvl_fail(err, QVL_EINTERNAL, "gradients without a supervised token");
+out:
+    return rc;
+}
+
 static qvl_status check_all(check *c, qvl_err *err)
 {
     const size_t n = (size_t)qvl_lora_parameters(c->lora);
@@ -298,6 +312,9 @@ static qvl_status check_all(check *c, qvl_err *err)
     QVL_TRY(qvl_alloc(&want, n, sizeof *want, "gradients", err));
     QVL_TRY(qvl_alloc(&got, n, sizeof *got, "gradients", err));
     QVL_TRY(make_decoder(c, &all, err));
+    QVL_TRY(fill_pack(c, false, err));
+    QVL_TRY(check_no_rows(c, want, err));
+    QVL_TRY(fill_pack(c, true, err));
     QVL_TRY(run_pass(c, want, err));
     compare(&largest, &distance, want, want, n);
     for (int i = 0; i < N_CAPACITIES * N_SPARES * N_STRIDES; i++)
@@ -352,9 +369,11 @@ int main(int argc, char **argv)
     if (rc == QVL_OK)
         rc = make_state(&c, &err);
     if (rc == QVL_OK)
-        rc = make_pack(&c, &err);
-    if (rc == QVL_OK)
+        rc = qvl_alloc(&c.pack_buffer, qvl_pack_bytes(TOKENS), 1, "pack", &err);
+    if (rc == QVL_OK) {
+        qvl_pack_init(&c.pack, TOKENS, c.pack_buffer);
         rc = check_all(&c, &err);
+    }
     if (rc != QVL_OK)
         fprintf(stderr, "layouts_check: %s\n", err.text);
     close_all(&c);
