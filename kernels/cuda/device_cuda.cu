@@ -243,7 +243,8 @@ static cudaError_t open_state(cuda_state *state)
     if (code == cudaSuccess)
         code = cudaMalloc(&state->counters, LORA_COUNTERS * sizeof(unsigned));
     if (code == cudaSuccess)
-        code = cudaMemset(state->counters, 0, LORA_COUNTERS * sizeof(unsigned));
+        code = cudaMemsetAsync(state->counters, 0, LORA_COUNTERS * sizeof(unsigned),
+                               state->streams[QVL_LANE_COMPUTE]);
     return code;
 }
 

@@ -10,6 +10,13 @@
 
 using namespace qvl;
 
+// NaN in both types. Waited for: our streams do not wait for the one that it runs on.
+static cudaError_t poison(void *memory, size_t bytes)
+{
+    const cudaError_t code = cudaMemset(memory, 0xff, bytes);
+    return code == cudaSuccess ? cudaDeviceSynchronize() : code;
+}
+
 qvl_status qvl_cuda_alloc(qvl_device *dev, void **out, size_t bytes, qvl_mem kind, const char *what,
                           qvl_err *err)
 {
@@ -24,7 +31,7 @@ qvl_status qvl_cuda_alloc(qvl_device *dev, void **out, size_t bytes, qvl_mem kin
                         kind == QVL_MEM_DEVICE ? "GPU" : "pinned host", asked, what);
     }
     if (code == cudaSuccess && kind == QVL_MEM_DEVICE && getenv("QVL_POISON"))
-        return check(cudaMemset(*out, 0xff, asked), what, err); // NaN in both types
+        return check(poison(*out, asked), what, err);
     return check(code, what, err);
 }
 
