@@ -37,33 +37,6 @@ static qvl_status choose_paths(qvl_prepared *out, const qvl_config *config, qvl_
     return QVL_OK;
 }
 
-/* Whether the file at path was made from the same things. *out_fits false and QVL_OK: encode. */
-static qvl_status check_existing(bool *out_fits, const char *path, const char *digest,
-                                 const qvl_config *config, qvl_log *log, qvl_err *err)
-{
-    const bool is_given = config->tokenized_path && config->tokenized_path[0];
-    qvl_dataset *data = NULL;
-    qvl_err why = {QVL_OK, ""};
-    *out_fits = false;
-    if (config->overwrite_cache || !qvl_file_exists(path))
-        return QVL_OK;
-    qvl_status rc = qvl_dataset_open(&data, path, &why);
-    if (rc == QVL_OK && strcmp(qvl_dataset_digest(data), digest) != 0)
-        rc =
-            qvl_fail(&why, QVL_EDATA,
-                     "%s: was made from other data, tokenizer or settings (its digest is %.12s..., "
-                     "expected %.12s...); remove it, or set overwrite_cache: true",
-                     path, qvl_dataset_digest(data), digest);
-    qvl_dataset_close(data);
-    *out_fits = rc == QVL_OK;
-    if (rc == QVL_OK)
-        return QVL_OK;
-    if (is_given)
-        return qvl_fail(err, rc, "%s", why.text);
-    qvl_log_line(log, "data or settings changed since %s was written: encoding again", path);
-    return QVL_OK;
-}
-
 /* ---- encoding -----------------------------------------------------------------------------------
  */
 
@@ -317,11 +290,11 @@ static qvl_status find_existing(prepare_context *c, const qvl_prepared *out, boo
     qvl_status rc = QVL_OK;
     if (qvl_world_rank(c->world) == 0) {
         bool train_fits = false, eval_fits = true;
-        rc = check_existing(&train_fits, out->train_path, c->selection.digest, c->config, c->log,
-                            err);
+        rc = qvl_prepare_check_existing(&train_fits, out->train_path, c->selection.digest,
+                                        c->config, c->log, err);
         if (rc == QVL_OK && c->selection.n_eval)
-            rc = check_existing(&eval_fits, out->eval_path, c->selection.digest, c->config, c->log,
-                                err);
+            rc = qvl_prepare_check_existing(&eval_fits, out->eval_path, c->selection.digest,
+                                            c->config, c->log, err);
         flag = train_fits && eval_fits;
     }
     QVL_TRY(qvl_world_agree(c->world, rc, err));

@@ -32,6 +32,12 @@ typedef struct qvl_part {
     double started_s;
 } qvl_part;
 
+/* prepare_existing.c. Whether the file at path was made from what digest stands for. *out_fits
+ * false and QVL_OK: encode. QVL_EDATA for a file that tokenized_path names and that does not fit,
+ * or that overwrite_cache would replace although qvl did not write it. */
+qvl_status qvl_prepare_check_existing(bool *out_fits, const char *path, const char *digest,
+                                      const qvl_config *config, qvl_log *log, qvl_err *err);
+
 /* Takes in one entry of a message. */
 qvl_status qvl_part_add(qvl_part *part, const qvl_record_ref *ref, const qvl_block_entry *entry,
                         qvl_err *err);

@@ -10,6 +10,7 @@
 
 #include "src/base/memory.h"
 #include "src/train/checkpoint.h"
+#include "src/train/output_overwrite.h"
 
 /* What only a run that came to its end leaves; and what else it leaves. A log alone is of a run
  * that was killed before its first checkpoint, which the same command shall be able to start again.
@@ -19,7 +20,7 @@ static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_stat
 static const char *const TRACES[] = {"trainer_log.jsonl", "training_loss.png",
                                      "training_eval_loss.png"};
 
-static const char CONFIG[] = "config.yaml", LOCK[] = ".qvl_lock";
+static const char LOCK[] = ".qvl_lock";
 
 /* The directory can be made and written to, and has room. */
 static qvl_status check_writable(const char *directory, uint64_t needed_bytes, qvl_err *err)
@@ -94,7 +95,7 @@ out:
     return rc;
 }
 
-static qvl_status start_anew(const char *directory, qvl_err *err)
+qvl_status qvl_output_dir_empty(const char *directory, qvl_err *err)
 {
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_checkpoint_remove_all(directory, err));
@@ -121,47 +122,34 @@ static qvl_status check_results(const char *directory, qvl_err *err)
     return QVL_OK;
 }
 
-/* Whether the directory holds a run with this very configuration that did not come to its end: its
- * results are not there, trainer_state.json being the last of them. */
-static qvl_status is_same_unfinished(bool *out, const qvl_config *config, qvl_err *err)
+static qvl_status require_checkpoint(const char *found, const char *directory, qvl_err *err)
 {
-    char path[QVL_PATH_BYTES];
-    qvl_text ours = {0}, theirs = {0};
-    qvl_status rc = QVL_OK;
-    *out = false;
-    QVL_TRY(qvl_path_join(path, config->output_dir, QVL_RUN_STATE_FILE, err));
-    if (qvl_file_exists(path))
-        goto out;
-    QVL_TRY(qvl_path_join(path, config->output_dir, CONFIG, err));
-    if (qvl_file_is_regular(path)) {
-        QVL_TRY(qvl_config_format(&ours, config, err));
-        QVL_TRY(qvl_file_read(&theirs, path, (size_t)1 << 20, err));
-        *out = ours.len == theirs.len && memcmp(ours.data, theirs.data, ours.len) == 0;
-    }
-out:
-    qvl_text_fini(&ours);
-    qvl_text_fini(&theirs);
-    return rc;
+    return found[0] ? QVL_OK
+                    : qvl_fail(err, QVL_EMISSING,
+                               "resume_from_checkpoint: true, but %s has no checkpoint", directory);
 }
 
-/* overwrite_output_dir: true, which published examples have, would take a stopped job's work away
- * when it is started again. */
-static qvl_status overwrite(char resume[QVL_PATH_BYTES], const qvl_config *config, qvl_log *log,
-                            qvl_err *err)
+/* A path that resume_from_checkpoint names: the mistakes are an output_dir, and a checkpoint of
+ * somebody else. */
+static qvl_status check_named(const char *path, qvl_err *err)
 {
-    bool is_same = false;
+    char manifest[QVL_PATH_BYTES], adapter[QVL_PATH_BYTES];
     qvl_status rc = QVL_OK;
-    if (!config->resume_from_checkpoint || strcmp(config->resume_from_checkpoint, "false") != 0)
-        QVL_TRY(is_same_unfinished(&is_same, config, err));
-    if (is_same)
-        QVL_TRY(qvl_checkpoint_find(resume, config->output_dir, log, err));
-    if (!resume[0])
-        return start_anew(config->output_dir, err);
-    qvl_log_line(
-        log,
-        "%s holds this very run, not finished: it goes on, although overwrite_output_dir is "
-        "true (resume_from_checkpoint: false starts anew)",
-        config->output_dir);
+    QVL_TRY(qvl_path_join(manifest, path, "manifest.json", err));
+    QVL_TRY(qvl_path_join(adapter, path, "adapter_config.json", err));
+    if (!qvl_file_is_directory(path))
+        rc = qvl_fail(err, QVL_EMISSING,
+                      "resume_from_checkpoint: %s is not there; give the path of a checkpoint-N "
+                      "directory, or true for the newest in output_dir",
+                      path);
+    else if (!qvl_file_exists(manifest))
+        rc = qvl_fail(err, QVL_EMISSING,
+                      "resume_from_checkpoint: %s has no manifest.json, so it is no checkpoint of "
+                      "qvl; give the path of a checkpoint-N directory%s",
+                      path,
+                      qvl_file_exists(adapter) ? "; a PEFT adapter alone is started from with "
+                                                 "adapter_name_or_path"
+                                               : "");
 out:
     return rc;
 }
@@ -175,20 +163,47 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
     resume[0] = '\0';
     QVL_TRY(check_writable(directory, needed_bytes, err));
     QVL_TRY(remove_leftovers(directory, err));
-    if (is_asked && strcmp(asked, "true") != 0)
+    if (is_asked && strcmp(asked, "true") != 0) {
+        QVL_TRY(check_named(asked, err));
         return qvl_path_join(resume, "", asked, err);
+    }
     if (!is_asked && config->overwrite_output_dir)
-        return overwrite(resume, config, log, err);
+        return qvl_output_dir_overwrite(resume, config, log, err);
     QVL_TRY(qvl_checkpoint_find(resume, directory, log, err));
-    if (is_asked && !resume[0])
-        rc = qvl_fail(err, QVL_EMISSING, "resume_from_checkpoint: true, but %s has no checkpoint",
-                      directory);
+    if (resume[0] && asked && strcmp(asked, "false") == 0) {
+        rc = qvl_fail(err, QVL_ECONFIG,
+                      "resume_from_checkpoint: false, but %s holds %s; with overwrite_output_dir: "
+                      "true the run starts anew, and what is there goes; or give another directory",
+                      directory, qvl_path_name(resume));
+        goto out;
+    }
+    if (is_asked)
+        rc = require_checkpoint(resume, directory, err);
     else if (!resume[0])
         rc = check_results(directory, err);
     if (rc == QVL_OK && !resume[0])
         rc = remove_files(directory, TRACES, sizeof TRACES / sizeof *TRACES, err);
 out:
     return rc;
+}
+
+qvl_status qvl_output_dir_check(const qvl_config *config, uint64_t needed_bytes, qvl_log *log,
+                                qvl_err *err)
+{
+    const char *directory = config->output_dir, *asked = config->resume_from_checkpoint;
+    char first[QVL_PATH_BYTES] = "", found[QVL_PATH_BYTES] = "";
+    qvl_status rc = qvl_directory_create_from(first, directory, err);
+    if (rc != QVL_OK)
+        return rc;
+    rc = check_writable(directory, needed_bytes, err);
+    if (rc == QVL_OK && asked && strcmp(asked, "true") == 0)
+        rc = qvl_checkpoint_find(found, directory, log, err);
+    if (first[0])
+        qvl_directory_take_back(directory, first);
+    if (rc != QVL_OK || !asked || !asked[0] || strcmp(asked, "false") == 0)
+        return rc;
+    return strcmp(asked, "true") == 0 ? require_checkpoint(found, directory, err)
+                                      : check_named(asked, err);
 }
 
 /* Opens the file and tries to lock it. Whoever had it may have removed it in between: a lock on a
@@ -265,7 +280,7 @@ qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err)
     qvl_text text = {0};
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_config_format(&text, config, err));
-    QVL_TRY(qvl_path_join(path, config->output_dir, CONFIG, err));
+    QVL_TRY(qvl_path_join(path, config->output_dir, QVL_CONFIG_FILE, err));
     QVL_TRY(qvl_file_replace(path, text.data, text.len, err));
 out:
     qvl_text_fini(&text);

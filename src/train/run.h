@@ -120,6 +120,8 @@ qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number,
  * loaded, so that a directory that cannot be written to is known at once. Then the state of that
  * checkpoint, which rank 0 reads and the others receive. */
 qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err);
+/* --check: what of that would be refused. */
+qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err);
 qvl_status qvl_run_resume(qvl_run *run, const char *checkpoint, qvl_err *err);
 
 /* describe.c: what a checkpoint must share with the run that goes on from it (identity), and what

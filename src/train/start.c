@@ -63,17 +63,27 @@ static qvl_status open_directory(qvl_run *run, char checkpoint[QVL_PATH_BYTES], 
     return rc;
 }
 
+/* The adapter; the same and two moments in a checkpoint; logs and plots. */
+static uint64_t bytes_needed(const qvl_run *run)
+{
+    return 4 * sizeof(float) * (uint64_t)qvl_lora_parameters(run->lora) + (1 << 20);
+}
+
+qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err)
+{
+    return qvl_world_rank(run->world) == 0
+               ? qvl_output_dir_check(run->config, bytes_needed(run), run->log, err)
+               : QVL_OK;
+}
+
 /* Directory, log and the checkpoint to go on from; before the weights are loaded, so that a
  * directory that cannot be written to is known at once. */
 qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err)
 {
-    /* the adapter; the same and two moments in a checkpoint; logs and plots */
-    const uint64_t needed =
-        4 * sizeof(float) * (uint64_t)qvl_lora_parameters(run->lora) + (1 << 20);
     qvl_status rc = QVL_OK;
     qvl_world_set_phase(run->world, "opening output_dir");
     if (qvl_world_rank(run->world) == 0) {
-        rc = open_directory(run, checkpoint, needed, err);
+        rc = open_directory(run, checkpoint, bytes_needed(run), err);
         if (rc == QVL_OK)
             rc = qvl_output_dir_write_config(run->config, err);
         if (rc == QVL_OK)

@@ -337,6 +337,7 @@ qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, 
     QVL_TRY(qvl_run_plan(&run, err));
     qvl_run_print_plan(&run);
     if (is_check) {
+        QVL_TRY(qvl_world_agree(world, qvl_run_check_output(&run, err), err));
         rc = report_check(&run);
         goto out;
     }

@@ -98,11 +98,105 @@ static void a_named_checkpoint_is_gone_on_from(void **state)
 {
     qvl_err err = {0};
     (void)state;
+    char line[QVL_PATH_BYTES + 64], named[QVL_PATH_BYTES];
     put_checkpoint(9);
     put_checkpoint(10);
-    expect_ok(open_with("resume_from_checkpoint: some/where/checkpoint-9\n", 1000, &err), &err);
-    assert_string_equal(resume, "some/where/checkpoint-9");
+    scratch_path(named, "out/checkpoint-9");
+    snprintf(line, sizeof line, "resume_from_checkpoint: %s\n", named);
+    expect_ok(open_with(line, 1000, &err), &err);
+    assert_string_equal(resume, named);
     assert_true(exists_in(output_dir, "checkpoint-10"));
+    expect_failure(open_with("resume_from_checkpoint: some/where/checkpoint-9\n", 1000, &err),
+                   QVL_EMISSING, &err, "some/where/checkpoint-9 is not there|checkpoint-N");
+    scratch_path(named, "out");
+    snprintf(line, sizeof line, "resume_from_checkpoint: %s\n", named);
+    expect_failure(open_with(line, 1000, &err), QVL_EMISSING, &err,
+                   "no manifest.json|no checkpoint of qvl|checkpoint-N");
+    put("adapter_config.json");
+    expect_failure(open_with(line, 1000, &err), QVL_EMISSING, &err, "adapter_name_or_path");
+    expect_failure(open_with("resume_from_checkpoint: \"false\"\n", 1000, &err), QVL_ECONFIG, &err,
+                   "holds checkpoint-10|overwrite_output_dir: true");
+    assert_true(exists_in(output_dir, "checkpoint-9"));
+}
+
+/* As a run with these lines left it, killed. */
+static void leave_config(const char *lines)
+{
+    qvl_config *config = config_of(output_dir, lines);
+    qvl_err err = {0};
+    expect_ok(qvl_output_dir_write_config(config, &err), &err);
+    qvl_config_destroy(config);
+}
+
+/* Published examples overwrite; a job that is started again shall not lose its work for that. */
+static void overwriting_goes_on_with_the_same_run(void **state)
+{
+    (void)state;
+    leave_config("overwrite_output_dir: true\nlogging_steps: 10\nlearning_rate: 1e-3\n");
+    put_checkpoint(9);
+    expect_resume("overwrite_output_dir: true\nlogging_steps: 10\nlearning_rate: 1e-3\n",
+                  "checkpoint-9");
+    expect_resume("overwrite_output_dir: true\nlogging_steps: 1\nlearning_rate: 1e-3\nmax_hours: "
+                  "2\nsave_steps: 7\npeer_timeout: 60\n",
+                  "checkpoint-9");
+    expect_resume("overwrite_output_dir: true\nlogging_steps: 10\nlearning_rate: 2e-3\n", "");
+    assert_false(exists_in(output_dir, "checkpoint-9"));
+}
+
+/* Nothing goes that could not be made again. */
+static void overwriting_spares_what_is_not_its_own(void **state)
+{
+    char line[QVL_PATH_BYTES + 64], path[QVL_PATH_BYTES];
+    qvl_err err = {0};
+    (void)state;
+    put_checkpoint(9);
+    put("adapter_model.safetensors");
+    for (int i = 0; i < 2; i++) {
+        scratch_path(path, i ? "out/checkpoint-9" : "out");
+        snprintf(line, sizeof line, "overwrite_output_dir: true\nadapter_name_or_path: %s\n", path);
+        expect_failure(open_with(line, 1000, &err), QVL_ECONFIG, &err,
+                       "adapter_name_or_path|lies in output_dir|nothing was removed");
+    }
+    scratch_path(path, "out/checkpoint-11");
+    expect_ok(qvl_directory_create(path, &err), &err);
+    expect_failure(open_with("overwrite_output_dir: true\n", 1000, &err), QVL_ECONFIG, &err,
+                   "checkpoint-11 has no manifest.json|nothing was removed");
+    assert_true(exists_in(output_dir, "checkpoint-9") &&
+                exists_in(output_dir, "adapter_model.safetensors"));
+    scratch_path(path, "out-2"); /* not inside, though its name begins alike */
+    expect_ok(qvl_directory_create(path, &err), &err);
+    snprintf(line, sizeof line, "overwrite_output_dir: true\nadapter_name_or_path: %s\n", path);
+    scratch_path(path, "out/checkpoint-11");
+    expect_ok(qvl_tree_remove(path, &err), &err);
+    expect_resume(line, "");
+    assert_false(exists_in(output_dir, "checkpoint-9"));
+}
+
+/* --check leaves no trace. */
+static void a_check_makes_nothing(void **state)
+{
+    qvl_err err = {0};
+    qvl_config *config = NULL;
+    char parent[QVL_PATH_BYTES];
+    (void)state;
+    scratch_path(parent, "unmade");
+    scratch_path(output_dir, "unmade/out");
+    config = config_of(output_dir, "");
+    expect_ok(qvl_output_dir_check(config, 1000, &console, &err), &err);
+    assert_false(qvl_file_exists(parent));
+    qvl_config_destroy(config);
+    config = config_of(output_dir, "resume_from_checkpoint: true\n");
+    expect_failure(qvl_output_dir_check(config, 1000, &console, &err), QVL_EMISSING, &err,
+                   "has no checkpoint");
+    qvl_config_destroy(config);
+    config = config_of(output_dir, "resume_from_checkpoint: nowhere\n");
+    expect_failure(qvl_output_dir_check(config, 1000, &console, &err), QVL_EMISSING, &err,
+                   "nowhere is not there");
+    qvl_config_destroy(config);
+    config = config_of("/proc/out", "");
+    assert_int_not_equal(qvl_output_dir_check(config, 1000, &console, &err), QVL_OK);
+    qvl_config_destroy(config);
+    assert_false(qvl_file_exists(parent));
 }
 
 static void overwriting_starts_anew(void **state)
@@ -263,6 +357,9 @@ int main(void)
         DIRECTORY_TEST(newest_checkpoint_is_gone_on_from),
         DIRECTORY_TEST(a_named_checkpoint_is_gone_on_from),
         DIRECTORY_TEST(overwriting_starts_anew),
+        DIRECTORY_TEST(overwriting_goes_on_with_the_same_run),
+        DIRECTORY_TEST(overwriting_spares_what_is_not_its_own),
+        DIRECTORY_TEST(a_check_makes_nothing),
         DIRECTORY_TEST(results_are_not_overwritten),
         DIRECTORY_TEST(a_log_alone_is_no_result),
         DIRECTORY_TEST(leftovers_are_removed),
