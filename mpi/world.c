@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "mpi/start_watch.h"
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/base/stop.h"
@@ -22,17 +23,11 @@ qvl_status qvl_world_check(int code, const char *doing, qvl_err *err)
     return qvl_fail(err, QVL_EDEVICE, "MPI: %s: %s", doing, text);
 }
 
-qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err)
+/* The communicators, and who this rank is. None of these calls has a deadline. */
+static qvl_status start_mpi(qvl_world *world, qvl_err *err)
 {
     int provided = 0, length = 0;
-    qvl_world *world = NULL;
-    qvl_status rc = qvl_alloc(&world, 1, sizeof *world, "world", err);
-    if (rc != QVL_OK)
-        return rc;
-    world->failed_rank = -1;
-    world->deadline_s = 600.0;
-    world->log = log;
-    world->comm = world->local = MPI_COMM_NULL;
+    qvl_status rc = QVL_OK;
     QVL_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided), "start");
     QVL_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &world->comm), "communicator");
     MPI_Comm_set_errhandler(world->comm, MPI_ERRORS_RETURN);
@@ -46,13 +41,41 @@ qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err)
     MPI_Comm_size(world->local, &world->n_local);
     MPI_Get_processor_name(world->host, &length);
     qvl_watch_open(&world->watch, world->local, world->rank);
+out:
+    return rc;
+}
+
+qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err)
+{
+    qvl_start_watch *start_watch = NULL;
+    qvl_world *world = NULL;
+    qvl_err variable = {QVL_OK, ""};
+    qvl_status rc = qvl_alloc(&world, 1, sizeof *world, "world", err);
+    if (rc != QVL_OK)
+        return rc;
+    world->failed_rank = -1;
+    world->deadline_s = 600.0;
+    world->log = log;
+    world->comm = world->local = MPI_COMM_NULL;
+    const qvl_status watched = qvl_start_watch_open(&start_watch, log->program, &variable);
+    rc = start_mpi(world, err);
+    qvl_start_watch_close(start_watch);
+    if (rc != QVL_OK) {
+        free(world);
+        return rc;
+    }
     log->rank = world->rank;
     log->n_ranks = world->n_ranks;
+    /* A bad variable is told once, by rank 0, which takes ranks that can talk to each other. */
+    if (watched != QVL_OK)
+        *err = variable;
+    rc = qvl_world_agree(world, watched, err);
+    if (rc != QVL_OK) {
+        qvl_world_destroy(world);
+        return rc;
+    }
     *out = world;
     return QVL_OK;
-out:
-    free(world);
-    return rc;
 }
 
 void qvl_world_destroy(qvl_world *world)

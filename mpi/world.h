@@ -25,7 +25,7 @@ extern "C" {
 typedef struct qvl_world qvl_world;
 
 /* Starts MPI (a program started without mpirun is a world of one) and tells log its rank. log is
- * borrowed until destroy. */
+ * borrowed until destroy. Where MPI does not start in time the process ends (start_watch.h). */
 qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err);
 
 /* Ends MPI; a meeting of all ranks. NULL is fine. */

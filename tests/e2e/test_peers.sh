@@ -51,3 +51,25 @@ rm -rf out
 must "peer_timeout is taken as it is" on 2 qvl_sft "${run[@]}" max_steps=4 ddp_timeout=180000000 peer_timeout=7200
 ! grep -q 'would hide a rank' "$WORK/log" || fail "warned of"
 
+
+# a rank that is stopped before MPI is up, as soon as it exists: nobody knows of the other yet
+started_in() { # SECONDS: QVL_START_TIMEOUT for one run, of which rank 1 stops itself before qvl_sft begins
+  QVL_START_TIMEOUT=$1 timeout 60 mpirun --oversubscribe --bind-to none -np 2 bash -c '
+    [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" = 0 ] || kill -STOP $$
+    exec "$0" train.yaml device=cpu max_steps=1' "$BIN/qvl_sft" > "$WORK/log" 2>&1
+}
+rm -rf out
+began=$SECONDS code=0
+started_in 3 || code=$?
+[ $code = 69 ] || { cat "$WORK/log" >&2; fail "a rank stopped at the start: exit code $code"; }
+[ $((SECONDS - began)) -le 20 ] || fail "a rank stopped at the start: took $((SECONDS - began)) s"
+says 'qvl_sft: rank 0 (process [0-9]* on .*): MPI has not started after 3 s: a rank is stopped, was not started'
+ok "a rank stopped at the start: the job ends after QVL_START_TIMEOUT"
+for bad in 0 -5 soon 5s; do
+  code=0
+  QVL_START_TIMEOUT=$bad on 2 qvl_sft train.yaml device=cpu max_steps=1 || code=$?
+  [ $code = 78 ] || fail "QVL_START_TIMEOUT=$bad: exit code $code"
+  says "QVL_START_TIMEOUT: '$bad' is not a number of seconds in 1 to 1e9"
+  [ "$(grep -c 'is not a number of seconds' "$WORK/log")" = 1 ] || fail "said more than once"
+done
+ok "a QVL_START_TIMEOUT that is none is refused"
