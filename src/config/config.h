@@ -17,6 +17,9 @@
 extern "C" {
 #endif
 
+/* lr_end of a polynomial schedule that is not given one. */
+#define QVL_CONFIG_LR_END 1e-7
+
 /* Texts are owned by the configuration; NULL where the YAML says null. Lists are comma-separated
  * texts without spaces, as LLaMA-Factory writes them. */
 typedef struct qvl_config {
@@ -56,8 +59,8 @@ typedef struct qvl_config {
     double max_hours, peer_timeout; /* -1: null */
     bool pack, share_gpu;
     int64_t pack_tokens;
-    /* which keys were given, by their number in the table */
-    bool *is_given;
+    /* where each key was given, by its number in the table: see qvl_config_given_at */
+    int *given_at;
 } qvl_config;
 
 /* Reads text (the file's content; name for messages) and then the overrides "key=value", checks
@@ -69,6 +72,11 @@ void qvl_config_destroy(qvl_config *config); /* NULL is fine */
 
 /* Whether the key (which must exist) was given in the file or on the command line. */
 bool qvl_config_is_given(const qvl_config *config, const char *key);
+
+/* Its line in the file, QVL_GIVEN_AS_OVERRIDE where the command line has the last word, 0: not
+ * given. */
+enum { QVL_GIVEN_AS_OVERRIDE = -1 };
+int qvl_config_given_at(const qvl_config *config, const char *key);
 
 /* Checks between keys, as LLaMA-Factory makes them; part of parse, exposed for tests. */
 qvl_status qvl_config_check(const qvl_config *config, const char *name, qvl_err *err);

@@ -287,10 +287,10 @@ static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, cons
     if (index < 0)
         return unknown_key(node->key, where, err);
     const qvl_option *option = &QVL_OPTIONS[index];
-    if (from->name && config->is_given[index] && option->role == QVL_OPTION_USED)
+    if (from->name && config->given_at[index] && option->role == QVL_OPTION_USED)
         return qvl_fail(err, QVL_ECONFIG, "%s: '%s' is '%s', which was given before", where,
                         node->key, option->key);
-    config->is_given[index] = true;
+    config->given_at[index] = from->name ? from->line : QVL_GIVEN_AS_OVERRIDE;
     if (option->role == QVL_OPTION_FIXED && !is_fixed_value(option->choices, node))
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not supported, only %s (%s)", where,
                         node->key, node->kind == QVL_YAML_SCALAR ? node->text : "a structure",
@@ -342,7 +342,7 @@ qvl_status qvl_config_parse(qvl_config **out, const char *text, size_t n_bytes, 
     qvl_status rc = qvl_alloc(&config, 1, sizeof *config, "configuration", err);
     if (rc != QVL_OK)
         return rc;
-    QVL_TRY(qvl_alloc(&config->is_given, QVL_N_OPTIONS, sizeof *config->is_given, "configuration",
+    QVL_TRY(qvl_alloc(&config->given_at, QVL_N_OPTIONS, sizeof *config->given_at, "configuration",
                       err));
     QVL_TRY(set_defaults(config, err));
     QVL_TRY(qvl_yaml_parse(&root, text, n_bytes, name, err));
@@ -369,32 +369,6 @@ void qvl_config_destroy(qvl_config *config)
         if (QVL_OPTIONS[i].role == QVL_OPTION_USED &&
             (QVL_OPTIONS[i].type == QVL_OPTION_TEXT || QVL_OPTIONS[i].type == QVL_OPTION_LIST))
             free(*(char **)member_of(config, &QVL_OPTIONS[i]));
-    free(config->is_given);
+    free(config->given_at);
     free(config);
-}
-
-bool qvl_config_is_given(const qvl_config *config, const char *key)
-{
-    const int index = qvl_option_find(key);
-    return index >= 0 && config->is_given[index];
-}
-
-int64_t qvl_config_lora_alpha(const qvl_config *config)
-{
-    return config->lora_alpha > 0 ? config->lora_alpha : 2 * config->lora_rank;
-}
-
-double qvl_config_deadline(const qvl_config *config)
-{
-    const double most =
-        600.0; /* published examples ask for 5.7 years, which hides every real hang */
-    if (config->peer_timeout > 0)
-        return config->peer_timeout;
-    return config->ddp_timeout < most ? config->ddp_timeout : most;
-}
-
-double qvl_config_lora_scale(const qvl_config *config)
-{
-    const double rank = (double)config->lora_rank;
-    return (double)qvl_config_lora_alpha(config) / (config->use_rslora ? sqrt(rank) : rank);
 }

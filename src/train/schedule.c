@@ -22,7 +22,7 @@ qvl_schedule qvl_schedule_make(const qvl_config *config, int64_t steps)
     s.num_cycles = s.type == QVL_COSINE ? 0.5 : 1.0;
     if (!isnan(config->lr_num_cycles))
         s.num_cycles = config->lr_num_cycles;
-    s.lr_end = isnan(config->lr_end) ? 1e-7 : config->lr_end;
+    s.lr_end = isnan(config->lr_end) ? QVL_CONFIG_LR_END : config->lr_end;
     s.power = isnan(config->lr_power) ? 1.0 : config->lr_power;
     return s;
 }

@@ -173,7 +173,8 @@ static void texts(maker *m)
         "{\"size\":1,\"sha256\":\"00\"}}}";
     static const char YAML[] =
         "model_name_or_path: m\noutput_dir: \"o\"\ndataset: [a, b]\ntemplate: qwen2_vl\n"
-        "lora_rank: 16\nlearning_rate: 1.0e-4\nlr_scheduler_kwargs: {num_cycles: 0.5}\nbf16: yes\n"
+        "lora_rank: 16\nlearning_rate: 1.0e-4\nlr_scheduler_type: cosine\n"
+        "lr_scheduler_kwargs: {num_cycles: 0.5}\nbf16: yes\n"
         "max_samples: null # none\neval_strategy: 'no'\nmax_grad_norm:\nval_size: 0.1\n";
     const qvl_text config[] = {text_of("lora_dropout=0.1"), text_of(YAML)};
     const qvl_text state[] = {text_of(""), text_of(STATE), text_of("")};

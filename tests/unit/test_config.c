@@ -430,10 +430,11 @@ static void overrides_win(void **state)
     c = parsed("default_system: Be brief.\n", "default_system=");
     assert_null(c->default_system);
     qvl_config_destroy(c);
-    c = parsed("lr_scheduler_kwargs: {num_cycles: 0.5}\n", "lr_scheduler_kwargs={lr_end: 1e-7}");
-    assert_true(c->lr_num_cycles == 0.5 && c->lr_end == 1e-7 && isnan(c->lr_power));
+    c = parsed("lr_scheduler_type: polynomial\nlr_scheduler_kwargs: {power: 0.5}\n",
+               "lr_scheduler_kwargs={lr_end: 1e-7}");
+    assert_true(c->lr_power == 0.5 && c->lr_end == 1e-7 && isnan(c->lr_num_cycles));
     qvl_config_destroy(c);
-    c = parsed("lr_scheduler_kwargs: {num_cycles: 0.5}\n", "lr_scheduler_kwargs=null");
+    c = parsed("lr_scheduler_kwargs: {num_cycles: 0.5}\n", "lr_scheduler_kwargs=null"); /* linear */
     assert_true(isnan(c->lr_num_cycles));
     qvl_config_destroy(c);
     expect_refused("", overrides[3],
@@ -569,7 +570,8 @@ static void json_is_read_too(void **state)
     static const char JSON[] =
         "{\n\t\"model_name_or_path\":\"m\",\"output_dir\":\"o\\/x \\u00e9\",\n"
         "\t\"lora_target\": [\"q_proj\", \"k_proj\"], \"bf16\": true, \"max_samples\": null,\n"
-        "\t\"learning_rate\": 1e-4, \"lr_scheduler_kwargs\": {\"num_cycles\": 2}\n}\n";
+        "\t\"learning_rate\": 1e-4, \"lr_scheduler_type\": \"cosine\",\n\t\"lr_scheduler_kwargs\": "
+        "{\"num_cycles\": 2}\n}\n";
     qvl_config *c = NULL;
     qvl_err err = {0};
     if (qvl_config_parse(&c, JSON, sizeof JSON - 1, "c.json", NULL, 0, &err) != QVL_OK)

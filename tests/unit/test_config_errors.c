@@ -199,30 +199,30 @@ static void keys_that_exclude_each_other(void **state)
     char text[256];
     static const char *const CASES[][2] = {
         {"val_size: 0.1\neval_dataset: b\n",
-         "c.yaml: val_size and eval_dataset exclude each other"},
+         "c.yaml:6: val_size and eval_dataset exclude each other"},
         {"mask_history: true\ntrain_on_prompt: true\n",
-         "c.yaml: mask_history and train_on_prompt exclude each other"},
-        {"do_eval: true\n", "c.yaml: eval_strategy and do_eval need eval_dataset or val_size"},
+         "c.yaml:6: mask_history and train_on_prompt exclude each other"},
+        {"do_eval: true\n", "c.yaml:5: eval_strategy and do_eval need eval_dataset or val_size"},
         {"eval_strategy: steps\n",
-         "c.yaml: eval_strategy and do_eval need eval_dataset or val_size"},
+         "c.yaml:5: eval_strategy and do_eval need eval_dataset or val_size"},
         {"image_min_pixels: 1000\nimage_max_pixels: 999\n",
-         "c.yaml: image_min_pixels is above image_max_pixels"},
-        {"val_size: 1\n", "c.yaml: val_size: expected a share below 1 or a count from 2"},
-        {"val_size: 1.5\n", "c.yaml: val_size: expected a share below 1 or a count from 2"},
-        {"max_steps: 0\n", "c.yaml: max_steps: 0 is out of range, expected -1 or more than 0"},
-        {"adapter_name_or_path: a,b\n", "c.yaml: adapter_name_or_path: one adapter is continued; "
+         "c.yaml:6: image_min_pixels is above image_max_pixels"},
+        {"val_size: 1\n", "c.yaml:5: val_size: expected a share below 1 or a count from 2"},
+        {"val_size: 1.5\n", "c.yaml:5: val_size: expected a share below 1 or a count from 2"},
+        {"max_steps: 0\n", "c.yaml:5: max_steps: 0 is out of range, expected -1 or more than 0"},
+        {"adapter_name_or_path: a,b\n", "c.yaml:5: adapter_name_or_path: one adapter is continued; "
                                         "merging several is not supported"},
         {"adapter_name_or_path: [a, b]\n",
-         "c.yaml: adapter_name_or_path: one adapter is continued; "
+         "c.yaml:5: adapter_name_or_path: one adapter is continued; "
          "merging several is not supported"},
         {"disable_gradient_checkpointing: true\ngradient_checkpointing: true\n",
-         "c.yaml: disable_gradient_checkpointing and gradient_checkpointing: true exclude each "
+         "c.yaml:6: disable_gradient_checkpointing and gradient_checkpointing: true exclude each "
          "other"},
-        {"lora_target: q_proj,qkv\n", "c.yaml: lora_target: 'qkv' is not all, q_proj, k_proj, "
+        {"lora_target: q_proj,qkv\n", "c.yaml:5: lora_target: 'qkv' is not all, q_proj, k_proj, "
                                       "v_proj, o_proj, gate_proj, up_proj or down_proj"},
-        {"lora_target: q_proj,,v_proj\n", "c.yaml: lora_target: '' is not all, q_proj, k_proj, "
+        {"lora_target: q_proj,,v_proj\n", "c.yaml:5: lora_target: '' is not all, q_proj, k_proj, "
                                           "v_proj, o_proj, gate_proj, up_proj or down_proj"},
-        {"lora_target: []\n", "c.yaml: lora_target: '' is not all, q_proj, k_proj, v_proj, "
+        {"lora_target: []\n", "c.yaml:5: lora_target: '' is not all, q_proj, k_proj, v_proj, "
                               "o_proj, gate_proj, up_proj or down_proj"},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
@@ -232,16 +232,64 @@ static void keys_that_exclude_each_other(void **state)
     expect_refused("do_train: true\n", NULL,
                    "c.yaml: dataset: is missing (or give tokenized_path)");
     expect_refused("dataset: a\n", NULL, "c.yaml: template: is missing; expected qwen2_vl");
-    expect_refused("val_size: 0.1\n", NULL, "c.yaml: val_size: needs dataset");
-    expect_refused("eval_dataset: b\n", NULL, "c.yaml: eval_dataset: needs dataset");
+    expect_refused("val_size: 0.1\n", NULL, "c.yaml:3: val_size: needs dataset");
+    expect_refused("eval_dataset: b\n", NULL, "c.yaml:3: eval_dataset: needs dataset");
+    /* the later of two keys, and the command line where it has the last word */
+    expect_refused("train_on_prompt: true\n\nmask_history: true\n", NULL,
+                   "c.yaml:5: mask_history and train_on_prompt exclude each other");
+    expect_refused("train_on_prompt: true\n", "mask_history=true",
+                   "command line: mask_history and train_on_prompt exclude each other");
+    expect_refused("max_steps: 5\n", "max_steps=0",
+                   "command line: max_steps: 0 is out of range, expected -1 or more than 0");
     qvl_config_destroy(parsed("do_train: true\ntokenized_path: t.h5\n", NULL));
     qvl_config_destroy(
         parsed("template: qwen2_vl\ndataset: a\nval_size: 10\ndo_eval: true\n", NULL));
     expect_file_refused("output_dir: o\n", 14, "c.yaml: model_name_or_path: is missing");
     expect_file_refused("", 0, "c.yaml: model_name_or_path: is missing");
-    expect_file_refused("model_name_or_path: ''\n", 23, "c.yaml: model_name_or_path: is missing");
+    expect_file_refused("model_name_or_path: ''\n", 23, "c.yaml:1: model_name_or_path: is missing");
     expect_file_refused("model_name_or_path: m\noutput_dir: ''\n", 37,
-                        "c.yaml: output_dir: is missing");
+                        "c.yaml:2: output_dir: is missing");
+}
+
+/* transformers fails on arguments that a schedule does not take, and on lr_end from learning_rate
+ * up. */
+static void schedules_that_transformers_refuses(void **state)
+{
+    (void)state;
+    static const char *const CASES[][3] = {
+        {"linear", "num_cycles: 2", "num_cycles is no argument of linear, which takes none"},
+        {"constant", "power: 2", "power is no argument of constant, which takes none"},
+        {"constant_with_warmup", "lr_end: 0",
+         "lr_end is no argument of constant_with_warmup, which takes none"},
+        {"cosine", "lr_end: 0", "lr_end is no argument of cosine, which takes num_cycles"},
+        {"cosine_with_restarts", "num_cycles: 2, power: 1",
+         "power is no argument of cosine_with_restarts, which takes num_cycles"},
+        {"polynomial", "num_cycles: 2, lr_end: 0",
+         "num_cycles is no argument of polynomial, which takes lr_end and power"},
+        {"polynomial", "lr_end: 5e-5",
+         "lr_end is 5e-05, expected less than learning_rate, which is 5e-05"},
+        {"polynomial", "lr_end: 1",
+         "lr_end is 1.0, expected less than learning_rate, which is 5e-05"},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        char text[160], message[200];
+        snprintf(text, sizeof text, "lr_scheduler_type: %s\nlr_scheduler_kwargs: {%s}\n",
+                 CASES[i][0], CASES[i][1]);
+        snprintf(message, sizeof message, "c.yaml:4: lr_scheduler_kwargs: %s", CASES[i][2]);
+        expect_refused(text, NULL, message);
+    }
+    expect_refused("lr_scheduler_type: polynomial\nlearning_rate: 1e-8\n", NULL,
+                   "c.yaml:4: lr_scheduler_kwargs: lr_end is 1e-07 unless it is given, expected "
+                   "less than learning_rate, which is 1e-08");
+    expect_refused("lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 1}\n",
+                   "lr_scheduler_type=linear",
+                   "command line: lr_scheduler_kwargs: num_cycles is no argument of linear, which "
+                   "takes none");
+    qvl_config_destroy(parsed("lr_scheduler_type: polynomial\nlearning_rate: 1e-8\n"
+                              "lr_scheduler_kwargs: {lr_end: 0, power: 3}\n",
+                              NULL));
+    qvl_config_destroy(
+        parsed("lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 1}\n", NULL));
 }
 
 static void overrides_have_a_form(void **state)
@@ -343,6 +391,7 @@ int main(void)
         cmocka_unit_test(values_out_of_range),
         cmocka_unit_test(what_is_not_done_is_said),
         cmocka_unit_test(keys_that_exclude_each_other),
+        cmocka_unit_test(schedules_that_transformers_refuses),
         cmocka_unit_test(overrides_have_a_form),
         cmocka_unit_test(wrong_yaml),
         cmocka_unit_test(sizes_are_bounded),

@@ -73,7 +73,7 @@ static void every_value_reads_back(void **state)
         "resume_from_checkpoint: true\nper_device_train_batch_size: 2\n"
         "gradient_accumulation_steps: 4\nlearning_rate: 1.2345678901234567e-5\n"
         "num_train_epochs: 0.3333333333333333\nmax_steps: 10\nlr_scheduler_type: polynomial\n"
-        "lr_scheduler_kwargs: {num_cycles: 0.5, lr_end: 1e-7, power: 2}\nwarmup_ratio: 0.03\n"
+        "lr_scheduler_kwargs: {lr_end: 1e-7, power: 2}\nwarmup_ratio: 0.03\n"
         "warmup_steps: 0.5\nbf16: true\nadam_beta1: 0.8\nadam_beta2: 0.99\nadam_epsilon: 1e-6\n"
         "weight_decay: 0.01\nmax_grad_norm: 0.3\nseed: 4294967295\ndata_seed: 0\n"
         "ddp_timeout: 180000000\nper_device_eval_batch_size: 3\neval_strategy: epoch\n"
