@@ -121,6 +121,7 @@ typedef struct entry {
 
 struct qvl_adapter_files {
     qvl_safetensors *tensors;
+    qvl_adapter_targets *targets;
     entry *entries;
     size_t count;
 };
@@ -132,6 +133,7 @@ void qvl_adapter_close(qvl_adapter_files *files)
     for (size_t i = 0; files->entries && i < files->count; i++)
         free(files->entries[i].module);
     free(files->entries);
+    qvl_adapter_targets_destroy(files->targets);
     qvl_safetensors_close(files->tensors);
     free(files);
 }
@@ -147,6 +149,19 @@ const qvl_tensor *qvl_adapter_at(const qvl_adapter_files *files, size_t i, const
     *out_module = files->entries[i].module;
     *out_is_b = files->entries[i].is_b;
     return files->entries[i].tensor;
+}
+
+qvl_target qvl_adapter_is_target(const qvl_adapter_files *files, const char *module)
+{
+    static const char BASE[] = "base_model.model.";
+    char name[256];
+    const char *first = files->entries[0].tensor->name;
+    if (strncmp(first, BASE, sizeof BASE - 1) == 0)
+        first += sizeof BASE - 1;
+    const char *rest = strstr(first, files->entries[0].module);
+    const int n = snprintf(name, sizeof name, "%.*s%s", (int)(rest - first), first, module);
+    return n < (int)sizeof name ? qvl_adapter_targets_take(files->targets, name)
+                                : QVL_TARGET_UNKNOWN;
 }
 
 /* A member that must be absent, null, false, empty, or the expected word. */
@@ -184,7 +199,8 @@ static qvl_status check_start(const json_t *root, const char *path, qvl_err *err
 
 enum { ALPHA_LIMIT = 1000000 }; /* the configuration's */
 
-static qvl_status read_config(qvl_adapter_config *out, const char *path, qvl_err *err)
+static qvl_status read_config(qvl_adapter_config *out, qvl_adapter_targets **out_targets,
+                              const char *path, qvl_err *err)
 {
     static const char *const ABSENT[] = {
         "alpha_pattern", "rank_pattern",      "modules_to_save",         "use_dora",
@@ -215,6 +231,8 @@ static qvl_status read_config(qvl_adapter_config *out, const char *path, qvl_err
         !(out->dropout >= 0.0 && out->dropout < 1.0))
         rc = qvl_fail(err, QVL_EDATA,
                       "%s: r, lora_alpha or lora_dropout is missing or out of range", path);
+    else
+        rc = qvl_adapter_targets_read(out_targets, root, path, err);
 out:
     json_decref(root);
     return rc;
@@ -253,7 +271,7 @@ qvl_status qvl_adapter_open(qvl_adapter_files **out, qvl_adapter_config *out_con
     *out_config = (qvl_adapter_config){0};
     QVL_TRY(qvl_alloc(&files, 1, sizeof *files, "adapter", err));
     QVL_TRY(qvl_path_join(path, directory, "adapter_config.json", err));
-    QVL_TRY(read_config(out_config, path, err));
+    QVL_TRY(read_config(out_config, &files->targets, path, err));
     QVL_TRY(qvl_path_join(path, directory, "adapter_model.safetensors", err));
     QVL_TRY(qvl_safetensors_open(&files->tensors, path, err));
     const size_t count = qvl_safetensors_count(files->tensors);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "io/adapter_targets.h"
 #include "io/safetensors.h"
 #include "src/base/status.h"
 
@@ -68,6 +69,10 @@ size_t qvl_adapter_count(const qvl_adapter_files *files);
  * tensor. */
 const qvl_tensor *qvl_adapter_at(const qvl_adapter_files *files, size_t i, const char **out_module,
                                  bool *out_is_b);
+
+/* Whether PEFT builds an adapter for this module ("layers.3.mlp.up_proj") of the model whose naming
+ * the file's first tensor has. */
+qvl_target qvl_adapter_is_target(const qvl_adapter_files *files, const char *module);
 
 #ifdef __cplusplus
 }

@@ -74,10 +74,42 @@ static bool parse_module(const char *module, int *layer, qvl_site *site)
     return false;
 }
 
+/* PEFT builds what target_modules says, whatever the tensors are: the others would be lost there.
+ * Looks at each linear of a layer, whose tensors begin with the first: they are in order of name.
+ */
+static qvl_status check_targets(const qvl_adapter_files *files, size_t first, int layer,
+                                const char *directory, qvl_err *err)
+{
+    bool has_tensors[QVL_N_SITES] = {false};
+    char name[64];
+    for (size_t i = first; i < qvl_adapter_count(files); i++) {
+        const char *module = NULL;
+        bool is_b = false;
+        int other = 0;
+        qvl_site site = QVL_SITE_Q;
+        qvl_adapter_at(files, i, &module, &is_b);
+        if (!parse_module(module, &other, &site) || other != layer)
+            break;
+        has_tensors[site] = true;
+    }
+    for (int s = 0; s < QVL_N_SITES; s++) {
+        const char *module = qvl_lora_module_name(name, layer, (qvl_site)s);
+        const qvl_target target = qvl_adapter_is_target(files, module);
+        if (target == (has_tensors[s] ? QVL_TARGET_NO : QVL_TARGET_YES))
+            return qvl_fail(err, QVL_EDATA,
+                            "%s/%s: target_modules %s %s, which has %s in %s; expected the modules "
+                            "that have tensors",
+                            directory, QVL_ADAPTER_CONFIG, has_tensors[s] ? "leaves out" : "takes",
+                            module, has_tensors[s] ? "tensors" : "no tensors", QVL_ADAPTER_TENSORS);
+    }
+    return QVL_OK;
+}
+
 qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err)
 {
     qvl_adapter_files *files = NULL;
     qvl_adapter_config config;
+    int last = -1;
     qvl_status rc = qvl_adapter_open(&files, &config, directory, err);
     if (rc != QVL_OK)
         return rc;
@@ -96,10 +128,14 @@ qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, q
                           "%s: module %s is not a linear of the language model; adapters of others "
                           "are not supported",
                           directory, module);
-            break;
+            goto out;
         }
         out->targets[site] = true;
+        if (layer != last)
+            QVL_TRY(check_targets(files, i, layer, directory, err));
+        last = layer;
     }
+out:
     qvl_adapter_close(files);
     return rc;
 }

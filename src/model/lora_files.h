@@ -20,7 +20,7 @@ qvl_status qvl_lora_format(const qvl_lora *lora, const float *host, qvl_text *ou
                            qvl_err *err);
 
 /* Options of an adapter directory: rank, alpha, dropout, rslora, and as targets the linears that it
- * has matrices for. */
+ * has matrices for. QVL_EDATA when those are not the ones that its target_modules takes. */
 qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err);
 
 /* Reads an adapter into host [parameters]. Every matrix must be there once, with its shape; none

@@ -1,6 +1,7 @@
 #include "src/train/run.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,20 @@
 
 /* ---- opening -----------------------------------------------------------------------------------
  */
+
+/* "q_proj,v_proj", as lora_target has it. */
+static const char *format_targets(char buffer[96], const bool targets[QVL_N_SITES])
+{
+    char module[64];
+    size_t n = 0;
+    buffer[0] = '\0';
+    for (int s = 0; s < QVL_N_SITES; s++) {
+        const char *name = strrchr(qvl_lora_module_name(module, 0, (qvl_site)s), '.') + 1;
+        if (targets[s] && n < 96)
+            n += (size_t)snprintf(buffer + n, 96 - n, "%s%s", n ? "," : "", name);
+    }
+    return buffer;
+}
 
 /* Rank, alpha and targets: the configuration's, or those of the adapter that is continued. */
 static qvl_status choose_lora(qvl_run *run, qvl_err *err)
@@ -25,15 +40,17 @@ static qvl_status choose_lora(qvl_run *run, qvl_err *err)
     to->use_rslora = c->use_rslora;
     QVL_TRY(qvl_lora_parse_targets(to->targets, c->lora_target, err));
     if (adapter && adapter[0]) {
+        char targets[96];
         const qvl_lora_options asked = *to;
         QVL_TRY(qvl_lora_read_options(to, adapter, err));
         if (asked.rank != to->rank || asked.alpha != to->alpha || asked.dropout != to->dropout ||
-            asked.use_rslora != to->use_rslora)
+            asked.use_rslora != to->use_rslora ||
+            memcmp(asked.targets, to->targets, sizeof to->targets) != 0)
             qvl_log_warn(run->log,
-                         "%s has rank %" PRId64 ", alpha %g, dropout %g%s; these are used, not the "
-                         "configuration's",
+                         "%s has rank %" PRId64 ", alpha %g, dropout %g%s, on %s; these are used, "
+                         "not the configuration's",
                          adapter, to->rank, to->alpha, to->dropout,
-                         to->use_rslora ? ", rslora" : "");
+                         to->use_rslora ? ", rslora" : "", format_targets(targets, to->targets));
     }
 out:
     return rc;
@@ -288,19 +305,21 @@ void qvl_run_print_plan(qvl_run *run)
 {
     const qvl_config *c = run->config;
     const qvl_sample_table *t = &run->train.table;
-    char tokens[32];
+    char tokens[32], warmup[48] = "no warm-up";
+    if (run->schedule.warmup)
+        snprintf(warmup, sizeof warmup, "%" PRId64 " of warm-up", run->schedule.warmup);
     qvl_log_line(run->log,
                  "plan  %" PRId64 " samples, %s tokens, %" PRId64 " images; %d rank%s x batch "
                  "%" PRId64 " x accumulation %" PRId64,
                  t->n_samples, qvl_format_count(tokens, t->n_tokens), t->n_images,
                  qvl_world_size(run->world), qvl_world_size(run->world) > 1 ? "s" : "",
                  c->per_device_train_batch_size, c->gradient_accumulation_steps);
-    qvl_log_line(
-        run->log,
-        "steps  %" PRId64 " in all (steps_rule %s: %" PRId64 " micro-batches a rank and "
-        "epoch give %" PRId64 " steps), %" PRId64 " of warm-up, %s",
-        qvl_sampler_steps(run->sampler), c->steps_rule, qvl_sampler_batches_per_rank(run->sampler),
-        qvl_sampler_steps_per_epoch(run->sampler), run->schedule.warmup, c->lr_scheduler_type);
+    qvl_log_line(run->log,
+                 "steps  %" PRId64 " in all (steps_rule %s: %" PRId64 " micro-batches a rank and "
+                 "epoch give %" PRId64 " steps), %s, %s",
+                 qvl_sampler_steps(run->sampler), c->steps_rule,
+                 qvl_sampler_batches_per_rank(run->sampler),
+                 qvl_sampler_steps_per_epoch(run->sampler), warmup, c->lr_scheduler_type);
     if (run->eval.table.n_samples)
         qvl_log_line(run->log, "evaluation  %" PRId64 " samples", run->eval.table.n_samples);
     qvl_memory_plan_print(&run->memory, &run->model, run->log);

@@ -14,7 +14,9 @@ qvl_schedule qvl_schedule_make(const qvl_config *config, int64_t steps)
     for (int i = 0; i < (int)(sizeof NAMES / sizeof *NAMES); i++)
         if (strcmp(config->lr_scheduler_type, NAMES[i]) == 0)
             s.type = (qvl_schedule_type)i;
-    if (config->warmup_steps >= 1)
+    if (s.type == QVL_CONSTANT) /* has none, whatever is asked for */
+        s.warmup = 0;
+    else if (config->warmup_steps >= 1)
         s.warmup = (int64_t)config->warmup_steps;
     else
         s.warmup = (int64_t)ceil((double)steps * (config->warmup_steps > 0 ? config->warmup_steps

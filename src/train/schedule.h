@@ -27,7 +27,8 @@ typedef struct qvl_schedule {
     double lr_end, power;
 } qvl_schedule;
 
-/* warmup_steps above 0 wins over warmup_ratio; below 1 it is a ratio; ratios are rounded up. */
+/* warmup_steps above 0 wins over warmup_ratio; below 1 it is a ratio; ratios are rounded up. A
+ * constant rate has no warm-up. */
 qvl_schedule qvl_schedule_make(const qvl_config *config, int64_t steps);
 
 /* Rate that step k (from 0) uses. The first step of a warm-up has rate 0. */

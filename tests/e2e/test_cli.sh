@@ -24,6 +24,11 @@ must "configuration from a pipe" bash -c 'mpirun --oversubscribe --bind-to none 
 must "a run from its own config.yaml" on 1 qvl_sft out/config.yaml output_dir=again
 [ "$(sed 's/output_dir: .*//' out/config.yaml)" = "$(sed 's/output_dir: .*//' again/config.yaml)" ] || fail "config.yaml is not what was in force"
 ok "config.yaml reads back"
+must "an adapter that is gone on with" on 1 qvl_sft train.yaml lora_target=q_proj,v_proj max_steps=1 output_dir=targets
+grep -q 'warning: adapter_init has rank 8, alpha 16, dropout 0, on q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj; these are used' "$WORK/log" || fail "another lora_target is not warned of"
+must "its own targets" on 1 qvl_sft train.yaml max_steps=1 output_dir=targets
+! grep -q 'these are used' "$WORK/log" || fail "the same lora_target is warned of"
+ok "a lora_target that is not the adapter's is warned of"
 ! grep -q $'\r' "$WORK/log" || fail "a progress bar went into a file"
 ok "no progress bar in files"
 rm -rf hub && mkdir -p hub/models--some--model/refs hub/models--some--model/snapshots

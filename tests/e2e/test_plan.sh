@@ -24,6 +24,8 @@ says "adapters  *80740352 B"
 says "Adam moments  *161480704 B"
 must "7B on 2 ranks, ceil" on 2 qvl_sft --check "${published[@]}" model_name_or_path=7b/model steps_rule=ceil
 says "steps  207 in all"
+must "a constant rate" on 1 qvl_sft --check "${published[@]}" model_name_or_path=3b/model lr_scheduler_type=constant warmup_ratio=0.5
+says "steps), no warm-up, constant"
 must "3B on 1 rank" on 1 qvl_sft --check "${published[@]}" model_name_or_path=3b/model
 says "14,966,784 trainable of 3,769,589,760 (0.3970 %)"
 says "head tied"

@@ -100,6 +100,8 @@ mv kept train.h5
 refused "pack below the longest sample" 78 "pack_tokens: 16 is less than the longest sample" train.yaml pack_tokens=16
 cp -r adapter_init kept && sed 's/"lora_alpha": *[0-9.]*/"lora_alpha": 1e300/' kept/adapter_config.json > adapter_init/adapter_config.json
 refused "adapter with an absurd scale" 65 "adapter_config.json: r, lora_alpha or lora_dropout is missing or out of range" train.yaml
+tr -d '\n' < kept/adapter_config.json | sed 's/"target_modules": *\[[^]]*\]/"target_modules": ["q_proj"]/' > adapter_init/adapter_config.json
+refused "adapter with other targets than tensors" 65 "adapter_init/adapter_config.json: target_modules leaves out layers.0.self_attn.k_proj, which has tensors" train.yaml
 rm -r adapter_init && mv kept adapter_init
 refused "not an adapter" 66 "adapter_config.json" train.yaml adapter_name_or_path=model
 

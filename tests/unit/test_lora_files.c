@@ -15,6 +15,8 @@
 #include "io/json_file.h"
 #include "scratch_files.h"
 
+#include "adapter_config.h"
+
 static const struct {
     const char *model, *adapter;
 } FIXTURES[] = {{QVL_TEST_FIXTURES "/tiny/model", QVL_TEST_FIXTURES "/tiny/adapter_final"},
@@ -318,6 +320,7 @@ static void options_are_the_adapters(void **state)
             e.tensors[kept++] = e.tensors[i];
     assert_int_equal(qvl_path_join(path, directory, "adapter_model.safetensors", NULL), QVL_OK);
     assert_int_equal(qvl_safetensors_write(path, e.tensors, kept, NULL), QVL_OK);
+    set_adapter_member(directory, "target_modules", "[\"v_proj\", \"down_proj\"]");
     expect_ok(qvl_lora_read_options(&options, directory, &err), &err);
     for (int s = 0; s < QVL_N_SITES; s++)
         assert_int_equal(options.targets[s], s == QVL_SITE_V || s == QVL_SITE_DOWN);

@@ -81,7 +81,10 @@ static void warm_up_is_counted(void **state)
                  {"warmup_steps: 0\nwarmup_ratio: 0.5\n", 100, 50},
                  {"warmup_steps: 0.25\nwarmup_ratio: 0.5\n", 102, 26},
                  {"warmup_steps: 1\n", 100, 1},
-                 {"warmup_steps: 1000\n", 100, 1000}};
+                 {"warmup_steps: 1000\n", 100, 1000},
+                 {"lr_scheduler_type: constant_with_warmup\nwarmup_ratio: 0.5\n", 100, 50},
+                 {"lr_scheduler_type: constant\nwarmup_ratio: 0.5\n", 100, 0},
+                 {"lr_scheduler_type: constant\nwarmup_steps: 3\n", 100, 0}};
     (void)state;
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
         assert_int_equal(make(CASES[i].lines, CASES[i].steps).warmup, CASES[i].warmup);
