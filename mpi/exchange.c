@@ -78,8 +78,8 @@ static qvl_status settle(qvl_exchange *exchange, ncclResult_t code, const char *
         if (waited > exchange->world->deadline_s) {
             give_up(exchange);
             return qvl_fail(err, QVL_EDEVICE,
-                            "NCCL: %s: waited %.0f s for the other ranks; ddp_timeout is %.0f s",
-                            doing, waited, exchange->world->deadline_s);
+                            "NCCL: %s: waited %.0f s for the other ranks; %s is %.0f s", doing,
+                            waited, exchange->world->deadline_key, exchange->world->deadline_s);
         }
         if (waited > 0.001)
             nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
@@ -194,11 +194,10 @@ qvl_status qvl_exchange_poll(void *context, double waited_s, qvl_err *err)
     give_up(exchange);
     qvl_text who = {0};
     qvl_watch_describe(&who, &exchange->world->watch);
-    const qvl_status rc =
-        qvl_fail(err, QVL_EDEVICE,
-                 "%s: waited %.0f s for the GPU and the other ranks; ddp_timeout is %.0f s%s",
-                 qvl_world_where(where, exchange->world), waited_s, exchange->world->deadline_s,
-                 who.data ? who.data : "");
+    const qvl_status rc = qvl_fail(
+        err, QVL_EDEVICE, "%s: waited %.0f s for the GPU and the other ranks; %s is %.0f s%s",
+        qvl_world_where(where, exchange->world), waited_s, exchange->world->deadline_key,
+        exchange->world->deadline_s, who.data ? who.data : "");
     qvl_text_fini(&who);
     return rc;
 }

@@ -55,6 +55,7 @@ qvl_status qvl_world_create(qvl_world **out, qvl_log *log, qvl_err *err)
         return rc;
     world->failed_rank = -1;
     world->deadline_s = 600.0;
+    world->deadline_key = "ddp_timeout";
     world->log = log;
     world->comm = world->local = MPI_COMM_NULL;
     const qvl_status watched = qvl_start_watch_open(&start_watch, log->program, &variable);
@@ -134,6 +135,11 @@ void qvl_world_set_deadline(qvl_world *world, double seconds)
     world->deadline_s = seconds;
 }
 
+void qvl_world_name_deadline(qvl_world *world, const char *key)
+{
+    world->deadline_key = key;
+}
+
 const char *qvl_world_where(char buffer[128], const qvl_world *world)
 {
     const int n = snprintf(buffer, 128, "while %.80s", world->watch.phase);
@@ -190,9 +196,9 @@ static void end_late(qvl_world *world, double waited, const char *doing)
     qvl_text who = {0};
     qvl_err late = {QVL_OK, ""};
     qvl_watch_describe(&who, &world->watch);
-    qvl_fail(
-        &late, QVL_EDEVICE, "%s: waited %.0f s for the other ranks (%s); ddp_timeout is %.0f s%s",
-        qvl_world_where(where, world), waited, doing, world->deadline_s, who.data ? who.data : "");
+    qvl_fail(&late, QVL_EDEVICE, "%s: waited %.0f s for the other ranks (%s); %s is %.0f s%s",
+             qvl_world_where(where, world), waited, doing, world->deadline_key, world->deadline_s,
+             who.data ? who.data : "");
     give_up(world, late.text);
 }
 

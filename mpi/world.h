@@ -42,6 +42,9 @@ void qvl_world_set_phase(qvl_world *world, const char *phase);
 /* The step in work, for messages; -1: none. */
 void qvl_world_set_step(qvl_world *world, int64_t step);
 void qvl_world_set_deadline(qvl_world *world, double seconds);
+/* What the deadline comes from, for messages ("ddp_timeout", which it is from the start); text is
+ * borrowed. */
+void qvl_world_name_deadline(qvl_world *world, const char *key);
 
 /* All ranks bring their status; all get that of the lowest rank that failed, and its text in err.
  * When any rank was asked to stop (src/base/stop.h) all learn of it here: they get QVL_ESTOPPED,

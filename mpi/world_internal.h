@@ -14,9 +14,10 @@ struct qvl_world {
     int rank, n_ranks, local_rank, n_local;
     int failed_rank;
     double deadline_s;
-    int stop;             /* agreed on: reason of src/base/stop.h, 0 for none */
-    int stop_rank;        /* who was asked */
-    bool is_stop_awaited; /* the program looks for itself */
+    const char *deadline_key; /* borrowed */
+    int stop;                 /* agreed on: reason of src/base/stop.h, 0 for none */
+    int stop_rank;            /* who was asked */
+    bool is_stop_awaited;     /* the program looks for itself */
     qvl_watch watch;
     char host[MPI_MAX_PROCESSOR_NAME];
     char *scratch; /* of qvl_world_sum_f32 */

@@ -90,6 +90,8 @@ qvl_status qvl_config_format_markdown(qvl_text *out, qvl_err *err);
 
 /* Seconds that a rank waits for another: peer_timeout, or ddp_timeout but at most 600. */
 double qvl_config_deadline(const qvl_config *config);
+/* The key that it comes from, for messages: a literal. */
+const char *qvl_config_deadline_key(const qvl_config *config);
 
 /* alpha / R, or alpha / sqrt(R) with use_rslora. */
 double qvl_config_lora_scale(const qvl_config *config);

@@ -30,6 +30,14 @@ double qvl_config_deadline(const qvl_config *config)
     return config->ddp_timeout < MOST_S ? config->ddp_timeout : MOST_S;
 }
 
+const char *qvl_config_deadline_key(const qvl_config *config)
+{
+    if (config->peer_timeout > 0)
+        return "peer_timeout";
+    return config->ddp_timeout <= MOST_S ? "ddp_timeout"
+                                         : "ddp_timeout (cut; peer_timeout allows more)";
+}
+
 double qvl_config_lora_scale(const qvl_config *config)
 {
     const double rank = (double)config->lora_rank;

@@ -128,6 +128,7 @@ int qvl_program_main(const qvl_program *program, int argc, char **argv)
     QVL_TRY(qvl_world_agree(world, rc, &err));
     QVL_TRY(qvl_world_compare(world, "version of qvl", QVL_VERSION " " QVL_GIT_REVISION, &err));
     QVL_TRY(read_config(&config, &args, world, &err));
+    qvl_world_name_deadline(world, qvl_config_deadline_key(config));
     rc = program->run(config, args.has_flag, world, &log, &err);
 out:
     if (rc != QVL_OK) {

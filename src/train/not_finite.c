@@ -110,6 +110,28 @@ static qvl_status skip(qvl_run *run, const char *what, qvl_err *err)
     return run->dev->ops->zero(run->dev, run->buffers.grad, bytes, err);
 }
 
+/* Whether some step before k has changed the adapter: steps that are skipped, or of rate 0 as the
+ * first of a warm-up, have not. */
+static bool has_learnt(const qvl_run *run, int64_t k)
+{
+    for (int64_t i = 0; i < k - run->n_skipped; i++)
+        if (qvl_schedule_rate(&run->schedule, i) > 0.0)
+            return true;
+    return false;
+}
+
+static const char *advice(const qvl_run *run, int64_t k)
+{
+    const char *adapter = run->config->adapter_name_or_path;
+    if (has_learnt(run, k))
+        return "a lower learning_rate, or a look at the data, may help";
+    return adapter && adapter[0]
+               ? "nothing has been learnt yet: the model's weights, or the adapter that it started "
+                 "from, hold or lead to values that are no numbers"
+               : "nothing has been learnt yet: the model's weights hold or lead to values that are "
+                 "no numbers";
+}
+
 qvl_status qvl_run_not_finite(qvl_run *run, int64_t k, const qvl_step_result *result, qvl_err *err)
 {
     qvl_text what = {0};
@@ -127,10 +149,10 @@ qvl_status qvl_run_not_finite(qvl_run *run, int64_t k, const qvl_step_result *re
         rc = skip(run, what.data, err);
     else
         rc = qvl_fail(err, QVL_EDATA,
-                      "step %" PRId64 ": %s; stopped%s, nothing of this step is saved (a lower "
-                      "learning_rate, or a look at the data, may help)",
-                      k + 1, what.data,
-                      run->n_skipped >= MOST_SKIPPED ? " after 10 skipped steps in a row" : "");
+                      "step %" PRId64 ": %s; stopped%s, nothing of this step is saved (%s)", k + 1,
+                      what.data,
+                      run->n_skipped >= MOST_SKIPPED ? " after 10 skipped steps in a row" : "",
+                      advice(run, k));
     rc = qvl_world_agree(run->world, rc, err);
 out:
     qvl_text_fini(&what);

@@ -29,6 +29,11 @@ qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err)
                           qvl_adapter_layout_named(c->adapter_layout), c->model_name_or_path, err));
     QVL_TRY(qvl_output_dir_copy_tokenizer(c->output_dir, run->model.directory, err));
     QVL_TRY(qvl_run_log_finish(run->run_log, &metrics, err));
+    if (run->run_log->n_late)
+        qvl_log_warn(run->log,
+                     "%" PRId64 " lines of the log could not be written when they came; all are in "
+                     "it now",
+                     run->run_log->n_late);
     if (c->plot_loss)
         QVL_TRY(qvl_run_log_plot(run->run_log, err));
     QVL_TRY(qvl_run_log_save_state(run->run_log, c->output_dir, run->state.step, run->state.epoch,

@@ -47,6 +47,16 @@ double qvl_run_log_elapsed(const qvl_run_log *log)
     return log->elapsed_before_s + qvl_clock_s() - log->started_s;
 }
 
+/* The file has these bytes of the pending lines, and keeps them. */
+static void drop_written(qvl_run_log *log, off_t n)
+{
+    qvl_text *pending = &log->pending;
+    if (n <= 0 || (size_t)n > pending->len)
+        return;
+    pending->len -= (size_t)n;
+    memmove(pending->data, pending->data + n, pending->len + 1);
+}
+
 /* All pending lines in one write. What a full disk took of them is cut off again. */
 static qvl_status write_pending(qvl_run_log *log, qvl_err *err)
 {
@@ -60,7 +70,7 @@ static qvl_status write_pending(qvl_run_log *log, qvl_err *err)
     const off_t before = lseek(fd, 0, SEEK_END);
     rc = qvl_file_write_fd(fd, log->pending.data, log->pending.len, path, err);
     if (rc != QVL_OK && before >= 0 && ftruncate(fd, before) != 0)
-        qvl_text_clear(&log->pending); /* better a line missing than one twice */
+        drop_written(log, lseek(fd, 0, SEEK_END) - before);
     if (close(fd) != 0 && rc == QVL_OK)
         rc = qvl_fail_errno(err, errno, 1, "%s", path);
     if (rc == QVL_OK)
@@ -70,12 +80,30 @@ static qvl_status write_pending(qvl_run_log *log, qvl_err *err)
 
 static qvl_status append_line(qvl_run_log *log, const qvl_text *line, qvl_err *err)
 {
-    enum { MOST_BYTES = 4 << 20 }; /* then only the history knows */
-    qvl_status rc = QVL_OK;
-    if (log->pending.len > MOST_BYTES)
-        qvl_text_clear(&log->pending);
-    rc = qvl_text_add(&log->pending, line->data, line->len, err);
+    const qvl_status rc = qvl_text_add(&log->pending, line->data, line->len, err);
     return rc == QVL_OK ? write_pending(log, err) : rc;
+}
+
+/* A failure to write is worth a word when it begins and now and then: the line is kept. */
+static qvl_status be_late(qvl_run_log *log, qvl_status rc, qvl_err *err)
+{
+    enum { EVERY = 100 };
+    if (rc == QVL_OK)
+        log->n_in_row = 0;
+    if (rc != QVL_EIO)
+        return rc;
+    log->n_late++;
+    log->n_in_row++;
+    if (log->n_in_row == 1 || log->n_in_row % EVERY == 0) {
+        qvl_err told = {QVL_OK, ""};
+        qvl_fail(&told, QVL_EIO, "%.1400s (%" PRId64 " line%s in a row)", err ? err->text : "",
+                 log->n_in_row, log->n_in_row > 1 ? "s" : "");
+        if (err)
+            *err = told;
+        return QVL_EIO;
+    }
+    qvl_err_clear(err);
+    return QVL_OK;
 }
 
 /* The keys and their order are LLaMA-Factory's; grad_norm and tokens_per_second follow them. */
@@ -111,7 +139,7 @@ static qvl_status write_line(qvl_run_log *log, const qvl_log_event *event, const
                             qvl_format_double(number, round(event->tokens_per_second * 10) / 10)));
     }
     QVL_TRY(qvl_text_puts(&line, "}\n", err));
-    QVL_TRY(append_line(log, &line, err));
+    QVL_TRY(be_late(log, append_line(log, &line, err), err));
 out:
     qvl_text_fini(&line);
     return rc;

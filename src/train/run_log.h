@@ -25,6 +25,8 @@ typedef struct qvl_run_log {
     double elapsed_before_s; /* of runs that this one goes on from */
     double started_s;
     qvl_text pending; /* lines that are not in trainer_log.jsonl yet */
+    int64_t n_late;   /* lines that could not be written when they came */
+    int64_t n_in_row; /* of them, since the last that could */
 } qvl_run_log;
 
 /* Everything of one logging event. */
@@ -41,7 +43,8 @@ void qvl_run_log_destroy(qvl_run_log *log); /* NULL is fine */
 double qvl_run_log_elapsed(const qvl_run_log *log);
 
 /* A training entry: into the history and as a line of trainer_log.jsonl. QVL_EIO: the entry is in
- * the history, and the line comes with the next one. */
+ * the history, and the line comes with the next one; returned for the first such line and each
+ * hundredth in a row, as a full disk fails every one. */
 qvl_status qvl_run_log_train(qvl_run_log *log, const qvl_log_event *event, qvl_err *err);
 /* An evaluation entry. */
 qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double eval_loss,

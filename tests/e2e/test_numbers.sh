@@ -36,6 +36,7 @@ run=(train.yaml device=cpu save_steps=1 num_train_epochs=2)
 code=0; on 1 qvl_sft "${run[@]}" || code=$?
 [ "$code" = 65 ] || { cat "$WORK/log" >&2; fail "exit code $code"; }
 grep -q "step $step: loss -\?nan, gradient norm -\?nan; first in the gradient of lora_[AB] of layers\.[0-9]*\.[a-z_.]* (-\?nan); the loss of .*sample $sample (rank 0); stopped" "$WORK/log" || { cat "$WORK/log" >&2; fail "step, tensor or sample not named"; }
+grep -q 'nothing of this step is saved (a lower learning_rate, or a look at the data, may help)' "$WORK/log" || fail "no advice for what was learnt"
 [ -d out/checkpoint-$((step - 1)) ] || fail "the checkpoint before it is not there"
 [ ! -e out/checkpoint-$step ] && [ ! -e out/adapter_model.safetensors ] || fail "something of the bad step was saved"
 ok "stop: names step $step, the tensor and sample $sample; the checkpoint before stays"
@@ -59,3 +60,8 @@ code=0; on 1 qvl_sft "${run[@]}" num_train_epochs=10 output_dir=all nan_policy=s
 [ "$(grep -c 'is skipped' "$WORK/log")" = 10 ] || fail "not 10 skipped steps"
 grep -q 'step 11: .*stopped after 10 skipped steps in a row' "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of it"; }
 ok "after 10 skipped steps in a row it stops"
+grep -q "(nothing has been learnt yet: the model's weights, or the adapter that it started from, hold or lead to" "$WORK/log" || { cat "$WORK/log" >&2; fail "advice for what was learnt, where nothing was"; }
+code=0; on 1 qvl_sft "${run[@]}" output_dir=all adapter_name_or_path= || code=$?
+[ "$code" = 65 ] || fail "bad weights: exit code $code"
+grep -q "step 1: .*(nothing has been learnt yet: the model's weights hold or lead to values that are no numbers)" "$WORK/log" || { cat "$WORK/log" >&2; fail "bad weights: other advice"; }
+ok "where nothing has been learnt yet the weights are named"

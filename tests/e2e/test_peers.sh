@@ -39,9 +39,19 @@ processes="$(rank 0) $(rank 1) $(rank 2)"
 kill -STOP "$(rank 1)"
 ends_within 30
 says 'while training, step [0-9]*: waited 4 s for the other ranks'
+says '; ddp_timeout is 4 s'
 says 'rank 1 is late: it is stopped (SIGSTOP), last seen while training, step'
 says '#[0-9]* .*, while training, step [0-9]*: waiting'
 ok "rank 1 stopped: the others end after ddp_timeout"
+
+rm -rf out
+start 2 qvl_sft "${run[@]}" peer_timeout=3
+until_log '^step 20/'
+processes="$(rank 0) $(rank 1)"
+kill -STOP "$(rank 1)"
+ends_within 30
+says 'waited 3 s for the other ranks .*; peer_timeout is 3 s'
+ok "peer_timeout is named where it is in force"
 
 # half a minute for a rank that is gone, whatever the timeout
 rm -rf out

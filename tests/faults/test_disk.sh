@@ -34,6 +34,7 @@ for error in ENOSPC EDQUOT EIO; do
   code=0; wait $job || code=$?
   [ $code = 0 ] || { cat "$WORK/log" >&2; fail "$error: exit code $code"; }
   grep -q '^saved out/checkpoint-200$' "$WORK/log" || fail "$error: not saved when there was room"
+  grep -q 'warning: [0-9]* lines of the log could not be written when they came; all are in it now' "$WORK/log" || fail "$error: no word of late lines at the end"
   same "$error for a while: the adapter" alone/adapter_model.safetensors out/adapter_model.safetensors
   cmp -s <(grep -o '"loss": [^,]*' out/trainer_log.jsonl) <(grep -o '"loss": [^,]*' alone/trainer_log.jsonl) || fail "$error: lines of the log are missing"
   ok "$error for a while: every line of the log"

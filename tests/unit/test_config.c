@@ -355,6 +355,7 @@ static void defaults_are_llama_factorys(void **state)
     assert_string_equal(c->nan_policy, "stop");
     assert_true(c->max_hours == -1.0 && c->peer_timeout == -1.0);
     assert_true(qvl_config_deadline(c) == 600.0);
+    assert_string_equal(qvl_config_deadline_key(c), "ddp_timeout (cut; peer_timeout allows more)");
     assert_true(c->pack);
     assert_false(c->share_gpu);
     assert_false(c->strict_paths);

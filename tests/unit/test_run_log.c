@@ -347,6 +347,44 @@ static void full_disks_are_told(void **state)
     assert_int_equal(count_in(output_dir, ""), 2);
 }
 
+/* A full disk is told of at the first line and each hundredth; with room again every line comes. */
+static void a_full_disk_is_told_now_and_then(void **state)
+{
+    enum { LINES = 250 };
+    (void)state;
+    log_step(1, 2.0);
+    limit_files(60);
+    int n_told = 0;
+    for (int i = 0; i < LINES; i++) {
+        qvl_err err = {0};
+        char text[40];
+        const qvl_log_event event = {.step = 2 + i, .loss = 1.0};
+        const qvl_status rc = qvl_run_log_train(run, &event, &err);
+        if (i != 0 && i != 99 && i != 199) {
+            expect_ok(rc, &err);
+            continue;
+        }
+        snprintf(text, sizeof text, "(%d line%s in a row)", i + 1, i ? "s" : "");
+        expect_failure(rc, QVL_EIO, &err, text);
+        n_told++;
+    }
+    limit_files(0);
+    assert_int_equal(n_told, 3);
+    assert_int_equal(run->n_late, LINES);
+    log_step(2 + LINES, 1.0);
+    assert_int_equal(run->n_in_row, 0);
+    qvl_text lines = read_output("trainer_log.jsonl");
+    const char *at = lines.data;
+    for (int i = 1; i <= LINES + 2; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "{\"current_steps\": %d,", i);
+        assert_int_equal(strncmp(at, text, strlen(text)), 0);
+        at = strchr(at, '\n') + 1;
+    }
+    assert_string_equal(at, "");
+    qvl_text_fini(&lines);
+}
+
 #define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 int main(void)
@@ -362,6 +400,7 @@ int main(void)
         LOG_TEST(results_without_evaluation),
         LOG_TEST(plots_are_drawn),
         LOG_TEST(full_disks_are_told),
+        LOG_TEST(a_full_disk_is_told_now_and_then),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
