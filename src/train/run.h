@@ -97,6 +97,10 @@ void qvl_run_print_plan(qvl_run *run);
 qvl_status qvl_run_allocate(qvl_run *run, qvl_err *err);
 void qvl_run_close(qvl_run *run);
 
+/* run_data.c, within open: the data sets of the configuration, encoded where they are not yet, and
+ * their tables. QVL_EDATA for one that supervises nothing. */
+qvl_status qvl_run_open_data(qvl_run *run, qvl_err *err);
+
 /* run_buckets.c, after allocate: how many layers' gradients are summed over GPUs at once. */
 qvl_status qvl_run_choose_buckets(qvl_run *run, qvl_err *err);
 

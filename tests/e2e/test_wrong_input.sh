@@ -26,6 +26,14 @@ refused() {
 # edit FILE FROM TO: replaces text of the same length in a binary file
 edit() { perl -0777 -pi -e "BEGIN { \$f = shift; \$t = shift } s/\\Q\$f\\E/\$t/ or die \"no \$f\"" "$2" "$3" "$1"; }
 
+# unlabel FILE: no label of a pre-tokenized file supervises anything
+unlabel() {
+  local offset size
+  h5repack -f labels:NONE -l labels:CONTI "$1" "$1.new" && mv "$1.new" "$1"
+  read -r size offset < <(h5dump -H -p -d /labels "$1" | awk '/ SIZE / { size = $2 } / OFFSET / { print size, $2 }')
+  perl -e 'open F, "+<", $ARGV[0] or die; seek F, $ARGV[1], 0; print F pack("l<", -100) x ($ARGV[2] / 4)' "$1" "$offset" "$size"
+}
+
 # ---- configuration
 fixture tiny
 cp train.yaml good.yaml
@@ -94,6 +102,10 @@ head -c 100000 kept > train.h5
 refused "truncated HDF5" 65 "train.h5: not a whole HDF5 file" train.yaml
 head -c 100000 /dev/urandom > train.h5
 refused "garbage for HDF5" 65 "train.h5: not a whole HDF5 file" train.yaml
+cp kept train.h5 && unlabel train.h5
+for check in "" --check; do
+  refused "no supervised token $check" 65 "train.h5: none of its 24 samples has a supervised token; expected labels other than -100" $check train.yaml
+done
 rm train.h5
 refused "missing HDF5" 66 "train.h5: tokenized_path is not there" train.yaml
 mv kept train.h5
@@ -180,6 +192,13 @@ fi
 # the HDF5 file of another tokenizer
 rm -r data && cd "$WORK" && rm -r demo && "$BIN/qvl_demo" demo --samples 12 > "$WORK/log" && cd demo
 must "encoding with one tokenizer" on 1 qvl_prep demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
+parts=(demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=p.h5 val_size=4 eval_strategy=epoch)
+must "encoding both parts" on 1 qvl_prep "${parts[@]}"
+unlabel p.eval.h5
+for check in "" --check; do
+  refused "no supervised token in the evaluation part $check" 65 "p.eval.h5: none of its 4 samples has a supervised token" $check "${parts[@]}"
+done
+rm p.h5 p.eval.h5
 perl -pi -e 's/"Isolated"/"Isolated" /' model/tokenizer.json
 refused "another tokenizer's HDF5" 65 "t.h5: was made from other data, tokenizer or settings" demo.yaml dataset_dir=data model_name_or_path=model output_dir=output tokenized_path=t.h5
 cp model/tokenizer.json whole.json
