@@ -25,6 +25,7 @@ void qvl_dataset_close(qvl_dataset *data)
     free(data->rgb_offsets);
     free(data->digest);
     free(data->tokenizer_sha256);
+    free(data->template_name);
     free(data->source);
     free(data->source_names);
     free(data->path);
@@ -55,6 +56,11 @@ const char *qvl_dataset_digest(const qvl_dataset *data)
 const char *qvl_dataset_tokenizer_sha256(const qvl_dataset *data)
 {
     return data->tokenizer_sha256 ? data->tokenizer_sha256 : "";
+}
+
+const char *qvl_dataset_template(const qvl_dataset *data)
+{
+    return data->template_name ? data->template_name : "";
 }
 
 int64_t qvl_dataset_length(const qvl_dataset *data, int64_t sample)
@@ -97,6 +103,7 @@ static qvl_status check_format(qvl_dataset *data, qvl_err *err)
     QVL_TRY(qvl_h5_read_text(&data->digest, data->file, "digest", data->path, err));
     QVL_TRY(
         qvl_h5_read_text(&data->tokenizer_sha256, data->file, "tokenizer_sha256", data->path, err));
+    QVL_TRY(qvl_h5_read_text(&data->template_name, data->file, "template", data->path, err));
 out:
     free(format);
     return rc;
@@ -210,17 +217,18 @@ out:
 
 static qvl_status check_image(const qvl_dataset *data, int64_t i, qvl_err *err)
 {
+    enum { MOST_PATCHES = 100000 }; /* a side of 1.4 million pixels */
     const int32_t *grid = data->grids + 3 * i;
     if (grid[0] != 1)
         return qvl_fail(err, QVL_EDATA,
-                        "%s: image %" PRId64 " has %d frames; videos are not supported", data->path,
-                        i, grid[0]);
-    if (grid[1] < 2 || grid[2] < 2 || grid[1] % 2 || grid[2] % 2 || grid[1] > 100000 ||
-        grid[2] > 100000)
+                        "%s: image %" PRId64 " has %d frames, expected 1; videos are not supported",
+                        data->path, i, grid[0]);
+    if (grid[1] < 2 || grid[2] < 2 || grid[1] % 2 || grid[2] % 2 || grid[1] > MOST_PATCHES ||
+        grid[2] > MOST_PATCHES)
         return qvl_fail(err, QVL_EDATA,
-                        "%s: image %" PRId64 " has the grid %d x %d, expected even numbers of "
-                        "patches",
-                        data->path, i, grid[1], grid[2]);
+                        "%s: image %" PRId64 " has the grid %d x %d patches, expected even numbers "
+                        "from 2 to %d",
+                        data->path, i, grid[1], grid[2], MOST_PATCHES);
     const int64_t bytes = (int64_t)grid[1] * grid[2] * 14 * 14 * 3;
     if (data->rgb_offsets[i + 1] - data->rgb_offsets[i] != bytes)
         return qvl_fail(err, QVL_EDATA,

@@ -45,6 +45,7 @@ const char *qvl_dataset_path(const qvl_dataset *data);
 /* Attributes; "" when they are not there. */
 const char *qvl_dataset_digest(const qvl_dataset *data);
 const char *qvl_dataset_tokenizer_sha256(const qvl_dataset *data);
+const char *qvl_dataset_template(const qvl_dataset *data);
 
 /* Images of a sample: *out_images [n] image numbers, borrowed. Returns n. */
 int64_t qvl_dataset_sample_images(const qvl_dataset *data, int64_t sample,

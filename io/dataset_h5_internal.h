@@ -14,7 +14,7 @@ struct qvl_dataset {
     int32_t *references;
     int32_t *grids;       /* [images,3] */
     int64_t *rgb_offsets; /* [images+1] */
-    char *digest, *tokenizer_sha256;
+    char *digest, *tokenizer_sha256, *template_name;
     int64_t *source; /* [samples,2] or NULL */
     char *source_names;
 };

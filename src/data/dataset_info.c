@@ -150,8 +150,14 @@ static qvl_status check_source(const qvl_dataset_info *info, const json_t *entry
     bool is_ranking = false;
     for (size_t i = 0; i < sizeof ELSEWHERE / sizeof *ELSEWHERE; i++)
         if (json_is_string(json_object_get(entry, ELSEWHERE[i])))
-            return qvl_fail(err, QVL_EDATA, "%s: %s.%s: only local files are read; give file_name",
-                            where, info->name, ELSEWHERE[i]);
+            return json_is_string(json_object_get(entry, "file_name"))
+                       ? qvl_fail(err, QVL_EDATA,
+                                  "%s: %s.%s: only local files are read; remove it to read "
+                                  "file_name, which LLaMA-Factory passes over for it",
+                                  where, info->name, ELSEWHERE[i])
+                       : qvl_fail(err, QVL_EDATA,
+                                  "%s: %s.%s: only local files are read; give file_name instead",
+                                  where, info->name, ELSEWHERE[i]);
     qvl_status rc = qvl_json_get_bool(&is_ranking, entry, "ranking", where, err);
     if (rc == QVL_OK)
         rc = qvl_json_get_text(&split, entry, "split", where, err);
@@ -186,6 +192,7 @@ static qvl_status read_entry(qvl_dataset_info *info, const json_t *entry, const 
                         info->name, formatting);
     QVL_TRY(qvl_json_get_i64(&info->num_samples, entry, "num_samples", 1, UINT32_MAX, where, err));
     QVL_TRY(read_fields(info, entry, "columns", COLUMNS, N_COLUMNS, where, err));
+    info->names_columns = json_is_object(json_object_get(entry, "columns"));
     QVL_TRY(read_fields(info, entry, "tags", TAGS, N_TAGS, where, err));
     QVL_TRY(qvl_json_get_text(&file_name, entry, "file_name", where, err));
     if (!file_name)
@@ -299,6 +306,17 @@ uint32_t qvl_dataset_info_columns_of(const qvl_dataset_info *info, const json_t 
         if ((columns & 1u << k) && json_object_get(record, name_of(info, k)))
             found |= 1u << k;
     return found;
+}
+
+uint32_t qvl_dataset_info_needed(const qvl_dataset_info *info)
+{
+    const uint32_t columns = info->names_columns ? qvl_dataset_info_columns(info) : 0;
+    uint32_t needed = 0;
+    for (int k = 0; k < N_COLUMNS; k++)
+        if (strcmp(COLUMNS[k].key, "prompt") == 0 || strcmp(COLUMNS[k].key, "response") == 0 ||
+            strcmp(COLUMNS[k].key, "messages") == 0)
+            needed |= columns & 1u << k;
+    return needed;
 }
 
 const char *qvl_dataset_info_column(const qvl_dataset_info *info, int bit, const char **out_name)

@@ -25,6 +25,7 @@ typedef struct qvl_dataset_info {
     qvl_formatting formatting;
     int64_t num_samples; /* -1: none */
     /* columns */
+    bool names_columns; /* the entry has columns; else these are LLaMA-Factory's defaults */
     char *prompt, *query, *response, *history, *messages, *system, *tools, *images, *videos,
         *audios;
     /* tags */
@@ -43,6 +44,9 @@ void qvl_dataset_info_free(qvl_dataset_info *infos, size_t count);
  * object) has. */
 uint32_t qvl_dataset_info_columns(const qvl_dataset_info *info);
 uint32_t qvl_dataset_info_columns_of(const qvl_dataset_info *info, const json_t *record);
+/* Of those columns the ones without which its records mean nothing: prompt, response or messages,
+ * where the entry names them. LLaMA-Factory ends with a KeyError when the data do not have them. */
+uint32_t qvl_dataset_info_needed(const qvl_dataset_info *info);
 /* The column of a bit's number: its key in the entry, and its name in the records. NULL past the
  * last. */
 const char *qvl_dataset_info_column(const qvl_dataset_info *info, int bit, const char **out_name);

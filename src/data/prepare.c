@@ -40,38 +40,12 @@ static qvl_status choose_paths(qvl_prepared *out, const qvl_config *config, qvl_
 /* ---- encoding -----------------------------------------------------------------------------------
  */
 
-/* What is wrong with the parts. */
-static qvl_status judge(const qvl_part *parts, int n_parts, bool skips, qvl_err *err)
-{
-    const qvl_err *first = NULL;
-    int64_t n_bad = 0;
-    for (int i = 0; i < n_parts; i++) {
-        first = !first && parts[i].n_bad ? &parts[i].first_bad : first;
-        n_bad += parts[i].n_bad;
-    }
-    for (int i = 0; i < n_parts && n_bad > (skips ? 0 : 1); i++)
-        qvl_part_report_bad(&parts[i]);
-    if (skips && n_bad)
-        qvl_log_line(parts->log, "bad samples left out (on_bad_sample: skip): %" PRId64, n_bad);
-    if (n_bad > 1 && !skips)
-        return qvl_fail(err, first->status, "%s (and %" PRId64 " more bad samples)", first->text,
-                        n_bad - 1);
-    if (n_bad && !skips)
-        return qvl_fail(err, first->status, "%s", first->text);
-    for (int i = 0; i < n_parts; i++)
-        if (parts[i].table.n_samples == 0)
-            return qvl_fail(err, QVL_EDATA,
-                            "no samples are left of the %s data (%" PRId64 " records, %" PRId64
-                            " dropped, %" PRId64 " bad)",
-                            parts[i].name, parts[i].n_refs, parts[i].n_dropped, parts[i].n_bad);
-    return QVL_OK;
-}
-
 /* Faults are known to rank 0; all ranks learn of the first. */
 static qvl_status conclude(const qvl_part *parts, int n_parts, bool skips, qvl_err *err)
 {
     const bool is_root = qvl_world_rank(parts->world) == 0;
-    return qvl_world_agree(parts->world, is_root ? judge(parts, n_parts, skips, err) : QVL_OK, err);
+    return qvl_world_agree(parts->world,
+                           is_root ? qvl_parts_judge(parts, n_parts, skips, err) : QVL_OK, err);
 }
 
 typedef struct prepare_context {

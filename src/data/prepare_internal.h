@@ -8,7 +8,7 @@
 #include "src/data/prepare.h"
 
 /* Lines kept of what is dropped, and of what is bad: all of it, unless a whole data set is. */
-enum { QVL_LISTED_DROPPED = 20, QVL_LISTED_BAD = 10000 };
+enum { QVL_LISTED_DROPPED = 20, QVL_LISTED_BAD = 10000, QVL_REASONS = 8 };
 
 /* The gathering of one part (training or evaluation). All but world, selection and mode live on
  * rank 0 only. */
@@ -27,6 +27,11 @@ typedef struct qvl_part {
     size_t table_capacity, supervised_capacity;
     int64_t n_dropped, n_bad, n_cut_samples, n_supervised, n_image_uses;
     qvl_text dropped_lines, bad_lines;
+    struct {
+        char text[64];
+        int64_t count;
+    } reasons[QVL_REASONS]; /* why records are dropped */
+    int n_reasons;
     uint32_t *columns; /* [n_infos]: those that a record of the data set had */
     qvl_err first_bad;
     double started_s;
@@ -49,6 +54,10 @@ void qvl_part_report_bad(const qvl_part *part);
 void qvl_part_fini(qvl_part *part);
 /* Forgets everything but which images are faulty: the next pass counts records with one as bad. */
 void qvl_part_restart(qvl_part *part);
+
+/* What is wrong with the parts of a selection, once all records are taken in: a column that no
+ * record has, bad samples (unless skips: on_bad_sample), no samples. On rank 0. */
+qvl_status qvl_parts_judge(const qvl_part *parts, int n_parts, bool skips, qvl_err *err);
 
 /* Encodes all records of the part, spread over the ranks, and takes them in on rank 0. Collective.
  */

@@ -1,6 +1,7 @@
 #include "src/data/prepare_internal.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +58,14 @@ static qvl_status add_dropped(qvl_part *part, const qvl_record_ref *ref, const c
                               qvl_err *err)
 {
     char where[512];
+    int k = 0;
+    while (k < part->n_reasons && strcmp(part->reasons[k].text, text) != 0)
+        k++;
+    if (k < QVL_REASONS) {
+        snprintf(part->reasons[k].text, sizeof part->reasons[k].text, "%s", text);
+        part->reasons[k].count++;
+        part->n_reasons = k < part->n_reasons ? part->n_reasons : k + 1;
+    }
     if (part->n_dropped++ >= QVL_LISTED_DROPPED)
         return QVL_OK;
     return qvl_text_printf(&part->dropped_lines, err, "  %s: %s\n",
@@ -207,7 +216,7 @@ static void report_lines(const qvl_part *part, const char *title, const qvl_text
         qvl_log_line(part->log, "  ... and %" PRId64 " more", count - limit);
 }
 
-/* A column that no record has is likely misspelt in dataset_info.json; it counts as empty. */
+/* A column that no record has may be misspelt in dataset_info.json; it counts as empty. */
 static void report_columns(const qvl_part *part, int32_t number)
 {
     const qvl_dataset_info *info = &part->selection->infos[number];

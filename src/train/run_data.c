@@ -1,6 +1,7 @@
 /* The data of a run: opened, checked, and known to all ranks. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "src/base/memory.h"
 #include "src/train/run.h"
@@ -94,6 +95,48 @@ static qvl_status check_supervised(qvl_run *run, const qvl_run_data *part, const
     return qvl_world_agree(run->world, rc, err);
 }
 
+/* A file without a data set is taken as it is: what the configuration says of encoding is void, as
+ * LLaMA-Factory warns for its tokenized_path. */
+static qvl_status warn_of_unused(qvl_run *run, qvl_err *err)
+{
+    const qvl_config *c = run->config;
+    const struct {
+        const char *key;
+        bool has_value; /* other than null or false, where it may be that */
+    } keys[] = {{"max_samples", c->max_samples >= 0},
+                {"cutoff_len", true},
+                {"dataset_dir", c->dataset_dir && c->dataset_dir[0]},
+                {"media_dir", c->media_dir && c->media_dir[0]},
+                {"default_system", c->default_system && c->default_system[0]},
+                {"image_max_pixels", true},
+                {"image_min_pixels", true},
+                {"train_on_prompt", c->train_on_prompt},
+                {"mask_history", c->mask_history},
+                {"split_special_tokens", c->split_special_tokens},
+                {"strict_paths", c->strict_paths},
+                {"on_bad_sample", strcmp(c->on_bad_sample, "skip") == 0},
+                {"overwrite_cache", c->overwrite_cache}};
+    const char *path = qvl_dataset_path(run->train.data);
+    const char *template_name = qvl_dataset_template(run->train.data);
+    qvl_text unused = {0};
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && rc == QVL_OK; i++)
+        if (keys[i].has_value && qvl_config_is_given(c, keys[i].key))
+            rc = qvl_text_printf(&unused, err, "%s%s", unused.len ? ", " : "", keys[i].key);
+    if (rc == QVL_OK && unused.len)
+        qvl_log_warn(run->log, "%.600s is taken as it is, no dataset is given: without effect: %s",
+                     path, unused.data);
+    if (rc == QVL_OK && c->template_name && template_name[0] &&
+        strcmp(c->template_name, template_name) != 0)
+        qvl_log_warn(
+            run->log,
+            "%.600s is taken as it is: it was made with template %.100s, the configuration "
+            "says template %.100s",
+            path, template_name, c->template_name);
+    qvl_text_fini(&unused);
+    return qvl_world_agree(run->world, rc, err);
+}
+
 qvl_status qvl_run_open_data(qvl_run *run, qvl_err *err)
 {
     qvl_prepared prepared = {0};
@@ -106,6 +149,8 @@ qvl_status qvl_run_open_data(qvl_run *run, qvl_err *err)
         QVL_TRY(open_part(run, &run->train, prepared.train_path, err));
     else
         QVL_TRY(share_table(run, &run->train.table, &prepared.train, err));
+    if (!run->config->dataset || !run->config->dataset[0])
+        QVL_TRY(warn_of_unused(run, err));
     if (prepared.eval_path[0])
         QVL_TRY(open_part(run, &run->eval, prepared.eval_path, err));
     else if (prepared.was_encoded)

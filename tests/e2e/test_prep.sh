@@ -97,7 +97,9 @@ says "and is not written over when the training part is missing" "^qvl_prep: v.e
 # ---- bad samples
 cat > data/dataset_info.json <<'EOF'
 {"good": {"file_name": "good.json"}, "bad": {"file_name": "bad.json", "columns": {"prompt": "q", "response": "a", "images": "images"}},
- "many": {"file_name": "many"}, "none": {"file_name": "none.json"}, "odd": {"file_name": "odd.jsonl"}, "misspelt": {"file_name": "good.json", "columns": {"prompt": "instrction", "response": "output"}}}
+ "many": {"file_name": "many"}, "none": {"file_name": "none.json"}, "odd": {"file_name": "odd.jsonl"}, "misspelt": {"file_name": "good.json", "columns": {"prompt": "instruction", "query": "inptu", "response": "output"}},
+ "prompt": {"file_name": "good.json", "columns": {"prompt": "question", "response": "output"}}, "response": {"file_name": "many", "columns": {"prompt": "instruction", "response": "answer"}},
+ "messages": {"file_name": "good.json", "formatting": "sharegpt", "columns": {"messages": "messges"}}, "sparse": {"file_name": "odd.jsonl", "columns": {"prompt": "instruction", "response": "output"}}}
 EOF
 echo '[{"instruction": "a", "input": "", "output": "b"}, {"instruction": "c", "input": "", "output": "d"}]' > data/good.json
 image=$(cd data && ls demo_shapes/*.png | head -n 1)
@@ -158,10 +160,10 @@ ok "/source and /sources name the file of each sample"
 
 # ---- no samples, missing things, odd JSON
 echo '[]' > data/none.json
-refused "no records" 65 'no samples are left of the training data \(0 records, 0 dropped, 0 bad\)$' base.yaml dataset=none output_dir=out
+refused "no records" 65 'no samples are left of the training data, none \(0 records, 0 dropped, 0 bad\); the data files hold no records$' base.yaml dataset=none output_dir=out
 echo '[{"instruction": "a"}, {"instruction": "b", "output": 3}]' > data/none.json
-refused "all dropped" 65 'no samples are left of the training data \(2 records, 2 dropped, 0 bad\)$' base.yaml dataset=none output_dir=out
-refused "all of the evaluation part dropped" 65 'no samples are left of the evaluation data \(2 records, 2 dropped, 0 bad\)$' base.yaml dataset=good eval_dataset=none output_dir=out
+refused "all dropped" 65 'no samples are left of the training data, none \(2 records, 2 dropped, 0 bad\); 2 of the dropped: has no answer$' base.yaml dataset=none output_dir=out
+refused "all of the evaluation part dropped" 65 'no samples are left of the evaluation data, none \(2 records, 2 dropped, 0 bad\); 2 of the dropped: has no answer$' base.yaml dataset=good eval_dataset=none output_dir=out
 refused "no data set" 78 'dataset: is missing; there is nothing to encode' base.yaml output_dir=out
 refused "unknown data set" 66 "data/dataset_info.json: no data set 'god'; did you mean 'good'" base.yaml dataset=god output_dir=out
 refused "val_size takes all" 78 'val_size: 2 of 2 samples are kept apart' base.yaml dataset=good output_dir=out val_size=2
@@ -186,7 +188,39 @@ prep 0 base.yaml dataset=odd output_dir=out tokenized_path=o.h5
 [ "$(samples o.h5)" = 1 ] || fail "a BOM, a NUL and a long number: $(samples o.h5) samples"
 ok "a BOM, a NUL and a long number are no faults"
 prep 0 base.yaml dataset=misspelt output_dir=out tokenized_path=w.h5
-says "a column that no record has is reported" 'none of them has "instrction" \(columns.prompt\)'
+says "a column that no record has is reported" 'none of them has "inptu" \(columns.query\)'
+members='the first has "instruction", "input", "output"$'
+refused "a prompt column that no record has" 65 "data/good.json: columns.prompt of data set 'prompt' in dataset_info.json is \"question\", which none of its 2 records has; $members" base.yaml dataset=good,prompt output_dir=out
+refused "a response column that no record has" 65 "data/many/a.json: columns.response of data set 'response' in dataset_info.json is \"answer\", which none of its 3 records has; $members" base.yaml dataset=response output_dir=out
+refused "a messages column that no record has" 65 "data/good.json: columns.messages of data set 'messages' in dataset_info.json is \"messges\", which none of its 2 records has; $members" base.yaml dataset=messages output_dir=out on_bad_sample=skip
+refused "such a column in the evaluation data" 65 "data/good.json: columns.prompt of data set 'prompt'" base.yaml dataset=good eval_dataset=prompt output_dir=out
+odd '{"output": "a"}\n{"output": "b"}\n{"instruction": "c", "output": "d"}\n'
+prep 0 base.yaml dataset=sparse output_dir=out tokenized_path=sp.h5 val_size=2
+says "a prompt column of the records of one part only is no fault" "^wrote sp.h5"
+odd '{"instruction": "a", "out\n{"instru\n'
+refused "torn records say more than their columns" 65 'data/odd.jsonl: ' base.yaml dataset=sparse output_dir=out
+odd '{"instruction": 1, "output": "b"}\n{"instruction": "a"}\n{"instruction": 2, "output": "b"}\n'
+refused "none left, most bad" 65 'no samples are left of the training data, sparse \(3 records, 1 dropped, 2 bad\); the first of the bad: data/odd.jsonl: sample 0: "instruction" is not a text$' base.yaml dataset=sparse output_dir=out on_bad_sample=skip
+
+# ---- a file without a data set: what of the configuration has no effect on it
+printf 'model_name_or_path: demo/model\noutput_dir: check\ntokenized_path: sp.h5\n' > taken.yaml
+# warned NAME N ARGS...: qvl_sft --check says N lines of warning that a file is taken as it is
+warned() {
+  local name=$1 n=$2; shift 2
+  "$BIN/qvl_sft" --check taken.yaml "$@" > log 2>&1 || { cat log >&2; fail "$name: exit code $?"; }
+  [ "$(grep -c 'warning: .* is taken as it is' log)" = "$n" ] || { cat log >&2; fail "$name: not $n warnings"; }
+  ok "$name"
+}
+unused='^qvl_sft: warning: sp.h5 is taken as it is, no dataset is given: without effect:'
+warned "no keys of the encoding" 0
+warned "keys that say what holds anyway" 0 template=qwen2_vl max_samples=null train_on_prompt=false on_bad_sample=error
+warned "keys without effect" 1 max_samples=7 cutoff_len=2048 dataset_dir=data mask_history=true on_bad_sample=skip
+says "they are named" "$unused max_samples, cutoff_len, dataset_dir, mask_history, on_bad_sample\$"
+h5repack sp.h5 other.h5
+LC_ALL=C perl -0777 -pi -e 's/qwen2_vl/llama3\0\0/ or die' other.h5
+warned "the file of another template" 1 tokenized_path=other.h5 template=qwen2_vl
+says "both templates are named" '^qvl_sft: warning: other.h5 is taken as it is: it was made with template llama3, the configuration says template qwen2_vl$'
+warned "the file of another template, none given" 0 tokenized_path=other.h5
 
 # ---- configuration from elsewhere
 "$BIN/qvl_prep" - dataset=good output_dir=out tokenized_path=s.h5 < base.yaml > log 2>&1 || { cat log >&2; fail "configuration from standard input"; }

@@ -32,7 +32,7 @@ typedef struct dataset_column {
 } dataset_column;
 
 typedef struct dataset_file {
-    const char *format, *digest, *tokenizer, *sources; /* NULL: no such attribute */
+    const char *format, *digest, *tokenizer, *template_name, *sources; /* NULL: no such attribute */
     bool is_variable_text, has_version;
     int64_t version;
     dataset_column columns[N_MEMBERS];
@@ -116,6 +116,7 @@ static inline void write_dataset(const char *path, const dataset_file *f)
     write_attribute_text(file, "format", f->format, f->is_variable_text);
     write_attribute_text(file, "digest", f->digest, f->is_variable_text);
     write_attribute_text(file, "tokenizer_sha256", f->tokenizer, f->is_variable_text);
+    write_attribute_text(file, "template", f->template_name, f->is_variable_text);
     write_attribute_text(file, "sources", f->sources, f->is_variable_text);
     if (f->has_version) {
         const hid_t space = H5Screate(H5S_SCALAR);

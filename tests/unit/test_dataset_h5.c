@@ -95,6 +95,7 @@ static void plain_files_are_read(void **state)
     expect_ok(qvl_dataset_open(&data, path, &err), &err);
     assert_string_equal(qvl_dataset_digest(data), "");
     assert_string_equal(qvl_dataset_tokenizer_sha256(data), "");
+    assert_string_equal(qvl_dataset_template(data), "");
     assert_string_equal(qvl_dataset_describe(data, 1, text), "sample 1");
     qvl_dataset_close(data);
 }
@@ -176,12 +177,14 @@ static void wrong_structure_is_refused(void **state)
         {SAMPLE_IMAGES, 1, -1, "/sample_images entry 1 is image -1 of 2"},
         {GRID_THW, -2, 2, "/images/grid_thw has the shape [2, 2]"},
         {GRID_THW, -1, 1, "/images/rgb_offsets has 3 entries, expected 2"},
-        {GRID_THW, 0, 2, "image 0 has 2 frames; videos are not supported"},
+        {GRID_THW, 0, 2, "image 0 has 2 frames, expected 1; videos are not supported"},
         {GRID_THW, 3, 0, "image 1 has 0 frames"},
-        {GRID_THW, 1, 3, "image 0 has the grid 3 x 2, expected even"},
+        {GRID_THW, 1, 3, "image 0 has the grid 3 x 2 patches, expected even"},
         {GRID_THW, 5, 0, "image 1 has the grid 2 x 0"},
-        {GRID_THW, 4, -2, "image 1 has the grid -2 x 4"},
-        {GRID_THW, 4, 100002, "image 1 has the grid 100002 x 4"},
+        {GRID_THW, 4, -2,
+         "image 1 has the grid -2 x 4 patches, expected even numbers from 2 to 100000"},
+        {GRID_THW, 4, 100002,
+         "image 1 has the grid 100002 x 4 patches, expected even numbers from 2 to 100000"},
         {GRID_THW, 4, 4, "image 1 has 4704 bytes of pixels, its grid 4 x 4 needs 9408"},
         {RGB_OFFSETS, 1, 2351, "image 0 has 2351 bytes of pixels, its grid 2 x 2 needs 2352"},
         {RGB_OFFSETS, 1, 8000, "/images/rgb_offsets falls from 8000 to 7056"},

@@ -119,6 +119,7 @@ static void what_is_written_is_read(void **state)
     assert_int_equal(count_in(directory, ""), 1);
     expect_ok(qvl_dataset_open(&data, path, &err), &err);
     assert_string_equal(qvl_dataset_digest(data), "digest of it");
+    assert_string_equal(qvl_dataset_template(data), "qwen2_vl");
     assert_string_equal(qvl_dataset_tokenizer_sha256(data), "0123");
     assert_int_equal(qvl_dataset_samples(data), N_SAMPLES);
     assert_int_equal(qvl_dataset_images(data), N_IMAGES);

@@ -135,6 +135,32 @@ static void the_trap(void **state)
     qvl_dataset_info_free(x, 1);
 }
 
+/* Columns without which records mean nothing: those of the format that the entry itself names. */
+static void needed_columns(void **state)
+{
+    static const struct {
+        const char *members;
+        uint32_t needed; /* bit 0 prompt, 2 response, 4 messages */
+    } CASES[] = {
+        {"\"file_name\": \"a.json\"", 0},
+        {"\"file_name\": \"a.json\", \"columns\": null", 0},
+        {"\"file_name\": \"a.json\", \"columns\": {}", 0},
+        {"\"file_name\": \"a.json\", \"columns\": {\"prompt\": \"q\", \"query\": \"x\"}", 1},
+        {"\"file_name\": \"a.json\", \"columns\": {\"prompt\": \"q\", \"response\": \"a\", "
+         "\"messages\": \"m\", \"images\": \"i\", \"history\": \"h\", \"system\": \"s\"}",
+         1 | 4},
+        {"\"file_name\": \"a.json\", \"formatting\": \"sharegpt\"", 0},
+        {"\"file_name\": \"a.json\", \"formatting\": \"sharegpt\", \"columns\": {\"prompt\": "
+         "\"q\", \"messages\": \"m\", \"tools\": \"t\"}",
+         16}};
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        qvl_dataset_info *x = entry(CASES[i].members);
+        assert_int_equal(qvl_dataset_info_needed(x), CASES[i].needed);
+        qvl_dataset_info_free(x, 1);
+    }
+}
+
 static void all_members(void **state)
 {
     (void)state;
@@ -198,7 +224,10 @@ static void wrong_entries(void **state)
          "none.json: data file of data set 'x' is not there"},
         {"\"file_name\": \"c.csv\"", QVL_EDATA, "c.csv: file type is not read; expected .json"},
         {"\"hf_hub_url\": \"a/b\", \"file_name\": \"a.json\"", QVL_EDATA,
-         "x.hf_hub_url: only local files are read; give file_name"},
+         "x.hf_hub_url: only local files are read; remove it to read file_name, which "
+         "LLaMA-Factory passes over for it"},
+        {"\"script_url\": \"a/b\"", QVL_EDATA,
+         "x.script_url: only local files are read; give file_name instead"},
         {"\"ms_hub_url\": \"a/b\"", QVL_EDATA, "x.ms_hub_url: only local files"},
         {"\"om_hub_url\": \"a/b\"", QVL_EDATA, "x.om_hub_url: only local files"},
         {"\"script_url\": \"s\"", QVL_EDATA, "x.script_url: only local files"},
@@ -305,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
         cmocka_unit_test(the_trap),
+        cmocka_unit_test(needed_columns),
         cmocka_unit_test(all_members),
         cmocka_unit_test(directories_of_files),
         cmocka_unit_test(wrong_entries),
