@@ -9,6 +9,7 @@
 
 #include "io/yaml_reader.h"
 #include "src/base/memory.h"
+#include "src/config/config_fixed.h"
 #include "src/config/config_table.h"
 
 /* Where a value came from, for messages. */
@@ -37,20 +38,6 @@ static qvl_status set_text(qvl_config *config, const qvl_option *option, const c
     char **member = member_of(config, option);
     free(*member);
     return qvl_copy_text(member, text, err);
-}
-
-static bool is_choice(const char *choices, const char *text)
-{
-    const size_t n = strlen(text);
-    for (const char *at = choices;; at++) {
-        const char *end = strchr(at, '|');
-        const size_t length = end ? (size_t)(end - at) : strlen(at);
-        if (length == n && strncmp(at, text, n) == 0)
-            return true;
-        if (!end)
-            return false;
-        at = end;
-    }
 }
 
 /* Appends the words of "a , b" as "a,b". */
@@ -211,9 +198,9 @@ static qvl_status set_word(qvl_config *config, const qvl_option *option, const q
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a text, found a %s", where, option->key,
                         node->kind == QVL_YAML_MAP ? "mapping" : "list");
     const char *text = node->text;
-    if (option->choices && qvl_yaml_as_bool(node, &flag) && !is_choice(option->choices, text))
-        text = flag ? "true" : is_choice(option->choices, "no") ? "no" : "false";
-    if (option->choices && !is_choice(option->choices, text))
+    if (option->choices && qvl_yaml_as_bool(node, &flag) && !qvl_is_choice(option->choices, text))
+        text = flag ? "true" : qvl_is_choice(option->choices, "no") ? "no" : "false";
+    if (option->choices && !qvl_is_choice(option->choices, text))
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not one of %s", where, option->key, text,
                         option->choices);
     /* Its text is a path, but for the words that ask for the newest checkpoint, or none. */
@@ -242,24 +229,6 @@ static qvl_status set_used(qvl_config *config, const qvl_option *option, const q
     }
 }
 
-/* Whether a value is one of those that qvl has; numbers and booleans compare by value. */
-static bool is_fixed_value(const char *choices, const qvl_yaml_node *node)
-{
-    bool flag = false;
-    double value = 0.0, expected = 0.0;
-    if (qvl_yaml_is_null(node))
-        return is_choice(choices, "null") || is_choice(choices, "false");
-    if (node->kind == QVL_YAML_LIST || node->kind == QVL_YAML_MAP)
-        return node->n_children == 0 ? is_choice(choices, "")
-                                     : node->kind == QVL_YAML_LIST && node->n_children == 1 &&
-                                           is_fixed_value(choices, &node->children[0]);
-    if (qvl_yaml_as_bool(node, &flag))
-        return is_choice(choices, flag ? "true" : "false") || is_choice(choices, node->text);
-    if (qvl_parse_double(node->text, &value) && qvl_parse_double(choices, &expected))
-        return value == expected;
-    return is_choice(choices, node->text);
-}
-
 /* What LLaMA-Factory takes for yes in an environment variable. */
 static bool is_enabled(const char *variable)
 {
@@ -281,7 +250,7 @@ static qvl_status unknown_key(const char *key, const char *where, qvl_err *err)
 static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, const origin *from,
                              qvl_err *err)
 {
-    char where[300];
+    char where[300], value[200];
     const int index = qvl_option_find(node->key);
     describe(where, from);
     if (index < 0)
@@ -291,9 +260,9 @@ static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, cons
         return qvl_fail(err, QVL_ECONFIG, "%s: '%s' is '%s', which was given before", where,
                         node->key, option->key);
     config->given_at[index] = from->name ? from->line : QVL_GIVEN_AS_OVERRIDE;
-    if (option->role == QVL_OPTION_FIXED && !is_fixed_value(option->choices, node))
+    if (option->role == QVL_OPTION_FIXED && !qvl_fixed_accepts(option->choices, node))
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not supported, only %s (%s)", where,
-                        node->key, node->kind == QVL_YAML_SCALAR ? node->text : "a structure",
+                        node->key, qvl_fixed_describe(value, option->choices, node),
                         option->choices, option->help);
     return option->role == QVL_OPTION_USED ? set_used(config, option, node, where, err) : QVL_OK;
 }

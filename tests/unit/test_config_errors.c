@@ -163,8 +163,13 @@ static void what_is_not_done_is_said(void **state)
                                        "frozen; its features are computed once)"},
         {"report_to: wandb", "'wandb' is not supported, only none|all|null| (trainer_log.jsonl and "
                              "trainer_state.json are written)"},
-        {"report_to: [none, wandb]", "'a structure' is not supported, only none|all|null| "
+        {"report_to: [none, wandb]", "'wandb' is not supported, only none|all|null| "
                                      "(trainer_log.jsonl and trainer_state.json are written)"},
+        {"report_to: [tensorboard, none, wandb]",
+         "'tensorboard, wandb' is not supported, only none|all|null| "
+         "(trainer_log.jsonl and trainer_state.json are written)"},
+        {"report_to: [{a: 1}]", "'a structure' is not supported, only none|all|null| "
+                                "(trainer_log.jsonl and trainer_state.json are written)"},
         {"deepspeed: ds_z3.json", "'ds_z3.json' is not supported, only null (the base weights are "
                                   "whole on every rank; remove the line)"},
         {"optim: adafactor", "'adafactor' is not supported, only adamw_torch|adamw_torch_fused "
@@ -187,7 +192,7 @@ static void what_is_not_done_is_said(void **state)
         expect_refused(line, NULL, message);
     }
     /* the same thing said in another way */
-    qvl_config_destroy(parsed("packing: no\nfreeze_vision_tower: yes\nreport_to: [none]\n"
+    qvl_config_destroy(parsed("packing: no\nfreeze_vision_tower: yes\nreport_to: [none, all]\n"
                               "label_smoothing_factor: 0.00\nuse_dora: ~\n",
                               NULL));
 }
