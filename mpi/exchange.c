@@ -11,6 +11,7 @@
 
 #include <nccl.h>
 
+#include "mpi/stall_watch.h"
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 
@@ -19,7 +20,10 @@ struct qvl_exchange {
     ncclComm_t comm;
     cudaStream_t stream;
     bool is_lost; /* of no use any more */
+    qvl_stall_watch *stall;
 };
+
+static const double STALL_MARGIN_S = 10.0;
 
 static qvl_status fail(const qvl_exchange *exchange, ncclResult_t code, const char *doing,
                        qvl_err *err)
@@ -71,6 +75,7 @@ static qvl_status settle(qvl_exchange *exchange, ncclResult_t code, const char *
         if (code != ncclInProgress)
             break;
         const double waited = qvl_clock_s() - start;
+        qvl_stall_watch_beat(exchange->stall);
         if (qvl_world_look(exchange->world, err) != QVL_OK) {
             give_up(exchange);
             return QVL_EDEVICE;
@@ -109,6 +114,7 @@ qvl_status qvl_exchange_create(qvl_exchange **out, qvl_world *world, void *strea
     if (rc == QVL_OK) {
         exchange->world = world;
         exchange->stream = stream;
+        rc = qvl_stall_watch_open(&exchange->stall, world, STALL_MARGIN_S, err);
     }
     if (shares_gpu)
         pose_as_a_host(world);
@@ -127,8 +133,10 @@ qvl_status qvl_exchange_create(qvl_exchange **out, qvl_world *world, void *strea
     *out = exchange;
     return QVL_OK;
 out:
-    if (exchange)
+    if (exchange) {
         abort_now(exchange);
+        qvl_stall_watch_close(exchange->stall);
+    }
     free(exchange);
     return rc;
 }
@@ -145,6 +153,7 @@ void qvl_exchange_destroy(qvl_exchange *exchange)
         ncclCommDestroy(exchange->comm);
     else
         abort_now(exchange);
+    qvl_stall_watch_close(exchange->stall);
     free(exchange);
 }
 
@@ -174,6 +183,12 @@ qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t b
         "broadcasting weights", err);
 }
 
+void qvl_exchange_expect(qvl_exchange *exchange, bool is_expected)
+{
+    if (exchange)
+        qvl_stall_watch_expect(exchange->stall, is_expected);
+}
+
 qvl_status qvl_exchange_poll(void *context, double waited_s, qvl_err *err)
 {
     qvl_exchange *exchange = context;
@@ -181,6 +196,7 @@ qvl_status qvl_exchange_poll(void *context, double waited_s, qvl_err *err)
     char where[128];
     if (exchange->is_lost)
         return lost(err);
+    qvl_stall_watch_beat(exchange->stall);
     if (ncclCommGetAsyncError(exchange->comm, &code) != ncclSuccess)
         code = ncclInternalError;
     if (code != ncclSuccess && code != ncclInProgress)
@@ -242,6 +258,12 @@ qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t b
     (void)bytes;
     (void)root;
     return none(err);
+}
+
+void qvl_exchange_expect(qvl_exchange *exchange, bool is_expected)
+{
+    (void)exchange;
+    (void)is_expected;
 }
 
 qvl_status qvl_exchange_poll(void *exchange, double waited_s, qvl_err *err)

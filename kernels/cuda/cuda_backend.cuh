@@ -64,6 +64,10 @@ static inline cudaStream_t compute_of(const qvl_device *dev)
 // Whether the GPU of this process can set a kernel up before the one ahead of it has ended.
 bool can_launch_early(void);
 
+// Loads the kernels that are queued behind a sum over GPUs: loading one may wait for what runs, and
+// a sum whose peer is gone never ends.
+cudaError_t preload_optimizer(void);
+
 // QVL_OK, or QVL_EDEVICE with the operation and CUDA's reason.
 qvl_status check(cudaError_t code, const char *what, qvl_err *err);
 

@@ -245,7 +245,7 @@ static cudaError_t open_state(cuda_state *state)
     if (code == cudaSuccess)
         code = cudaMemsetAsync(state->counters, 0, LORA_COUNTERS * sizeof(unsigned),
                                state->streams[QVL_LANE_COMPUTE]);
-    return code;
+    return code == cudaSuccess ? preload_optimizer() : code;
 }
 
 static bool is_launched_early; // of this process' GPU

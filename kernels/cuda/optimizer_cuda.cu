@@ -56,6 +56,15 @@ static __global__ void adamw_kernel(float *param, float *grad, float *exp_avg, f
     grad[i] = 0.0f;
 }
 
+cudaError_t preload_optimizer(void)
+{
+    cudaFuncAttributes unused;
+    cudaError_t code = cudaFuncGetAttributes(&unused, sum_squares_kernel);
+    if (code == cudaSuccess)
+        code = cudaFuncGetAttributes(&unused, add_parts_kernel);
+    return code == cudaSuccess ? cudaFuncGetAttributes(&unused, adamw_kernel) : code;
+}
+
 } // namespace qvl
 
 using namespace qvl;

@@ -54,11 +54,27 @@ qvl_status qvl_cuda_upload(qvl_device *dev, void *dst, const void *src, size_t b
         "upload", err);
 }
 
+static bool is_pageable(const void *host)
+{
+    cudaPointerAttributes about;
+    const cudaError_t code = cudaPointerGetAttributes(&about, host);
+    if (code != cudaSuccess)
+        cudaGetLastError(); // answered, not one of those that stay
+    return code != cudaSuccess || about.type == cudaMemoryTypeUnregistered;
+}
+
+// A copy to pageable memory returns when the stream is empty, and the driver waits for that without
+// end: so we wait first, asking whether the others are still there.
 qvl_status qvl_cuda_download(qvl_device *dev, void *dst, const void *src, size_t bytes,
                              qvl_lane lane, qvl_err *err)
 {
     if (bytes == 0)
         return QVL_OK;
+    if (is_pageable(dst)) {
+        const qvl_status rc = qvl_cuda_wait(dev, lane, err);
+        if (rc != QVL_OK)
+            return rc;
+    }
     return check(
         cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, state_of(dev)->streams[lane]),
         "download", err);

@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "src/base/clock.h"
 #include "src/base/memory.h"
+#include "src/base/thread.h"
 
 typedef enum stage { IDLE, GIVEN, WRITTEN } stage;
 
@@ -57,17 +57,6 @@ static void *run(void *context)
     return NULL;
 }
 
-/* Signals are for the threads that poll for them. */
-static int start_thread(qvl_checkpoint_writer *w)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&w->thread, NULL, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed;
-}
-
 qvl_status qvl_checkpoint_writer_create(qvl_checkpoint_writer **out, const char *output_dir,
                                         int64_t keep, qvl_err *err)
 {
@@ -83,7 +72,7 @@ qvl_status qvl_checkpoint_writer_create(qvl_checkpoint_writer **out, const char 
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&w->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    const int failed = start_thread(w);
+    const int failed = qvl_thread_start(&w->thread, run, w);
     if (failed) {
         pthread_cond_destroy(&w->changed);
         pthread_mutex_destroy(&w->lock);

@@ -2,6 +2,7 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "src/base/dropout_mask.h"
@@ -100,6 +101,7 @@ static qvl_status run_pack(qvl_run *run, int64_t k, bool is_last, int64_t *rows,
     qvl_pack_clear(pack);
     if (run->train.features)
         qvl_features_forget(run->train.features);
+    qvl_exchange_expect(run->exchange, true);
 out:
     return rc;
 }
@@ -204,11 +206,13 @@ static qvl_status check_guards(qvl_run *run, qvl_err *err)
                         : rc;
 }
 
-/* A fault of a device says in which step it surfaced. */
+/* A fault of a device says in which step it surfaced; those of other ranks do so themselves. */
 static void name_step(int64_t step, qvl_err *err)
 {
     const qvl_err fault = *err;
-    if (strncmp(fault.text, "step ", 5) == 0)
+    char own[32];
+    snprintf(own, sizeof own, "step %" PRId64, step);
+    if (strstr(fault.text, own))
         return;
     qvl_err_clear(err); /* the first error is the one that is kept */
     qvl_fail(err, fault.status, "step %" PRId64 ": %s", step, fault.text);
@@ -222,6 +226,7 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     int64_t rows = 0;
     qvl_status rc = qvl_sampler_step(run->sampler, k, &step, err);
     QVL_TRY(rc);
+    qvl_exchange_expect(run->exchange, true);
     qvl_step_plan_assign(run->step_plan, &step, &sizes, run->config->pack);
     qvl_step_plan_weigh(run->step_plan, &step, &sizes,
                         is_token_mean ? QVL_TOKEN_MEAN : QVL_MICRO_BATCH_MEAN);
@@ -237,6 +242,7 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     if (rc == QVL_OK)
         rc = check_guards(run, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
+    qvl_exchange_expect(run->exchange, true);
     QVL_TRY(mark(run, QVL_PHASE_WAITING, err));
     if (run->exchange)
         QVL_TRY(finish_sums(run, err));
@@ -252,6 +258,7 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     QVL_TRY(qvl_world_sum_f64(run->world, &out->loss, 1, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
 out:
+    qvl_exchange_expect(run->exchange, false);
     if (rc == QVL_EDEVICE)
         name_step(k + 1, err);
     return rc;

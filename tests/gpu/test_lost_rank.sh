@@ -5,26 +5,44 @@
 fixture wide
 export OMPI_MCA_odls_base_sigkill_timeout=1
 
-# lose SIGNAL LIMIT: rank 1 gets SIGNAL during step 5 or later; the run ends within LIMIT seconds
+# lose NAME SIGNAL LIMIT KEYS...: rank 1 gets SIGNAL during step 5 or later; the run ends within LIMIT seconds
 lose() {
+  local name=$1 signal=$2 limit=$3 job i ranks start
+  shift 3
   mpirun --oversubscribe --bind-to none -np 2 "$BIN/qvl_sft" train.yaml device=cuda share_gpu=true bf16=true peer_timeout=10 \
-    max_steps=100000 num_train_epochs=100000 save_strategy=no logging_steps=1 output_dir="out$1" > "$WORK/log" 2>&1 & job=$!
+    max_steps=100000 num_train_epochs=100000 save_strategy=no logging_steps=1 output_dir="out$signal" "$@" > "$WORK/log" 2>&1 & job=$!
   for ((i = 0; i < 300; i++)); do grep -q '^step 5/' "$WORK/log" && break; sleep 0.2; done
-  grep -q '^step 5/' "$WORK/log" || { tail -n 30 "$WORK/log" >&2; fail "SIG$1: the run did not reach step 5"; }
+  grep -q '^step 5/' "$WORK/log" || { tail -n 30 "$WORK/log" >&2; fail "$name: the run did not reach step 5"; }
   ranks=($(pgrep -f "^$BIN/qvl_sft train.yaml"))
-  [ ${#ranks[@]} -eq 2 ] || fail "SIG$1: 2 ranks expected, found ${#ranks[@]}"
+  [ ${#ranks[@]} -eq 2 ] || fail "$name: 2 ranks expected, found ${#ranks[@]}"
   start=$(date +%s%N)
-  kill "-$1" "${ranks[1]}"
-  ! wait $job || fail "SIG$1: the run ended as if nothing had happened"
-  within "SIG$1: seconds until the run had ended" "$(since "$start")" "$2"
+  kill "-$signal" "${ranks[1]}"
+  for ((i = 0; i < 600; i++)); do kill -0 $job 2> /dev/null || break; sleep 0.1; done
+  if kill -0 $job 2> /dev/null; then
+    kill -9 $job "${ranks[@]}" 2> /dev/null
+    tail -n 5 "$WORK/log" >&2; fail "$name: the run has not ended after 60 s"
+  fi
+  ! wait $job || fail "$name: the run ended as if nothing had happened"
+  within "$name: seconds until the run had ended" "$(since "$start")" "$limit"
   for ((i = 0; i < 20; i++)); do pgrep -f "^$BIN/qvl_sft train.yaml" > /dev/null || break; sleep 0.5; done
-  ! pgrep -f "^$BIN/qvl_sft train.yaml" > /dev/null || fail "SIG$1: a rank is still there"
-  grep -qE 'while training, step [0-9]+' "$WORK/log" || { grep -v '^step' "$WORK/log" >&2; fail "SIG$1: no word of where"; }
-  ok "SIG$1: $(grep -E 'while training, step [0-9]+' "$WORK/log" | grep -v '#' | head -n 1)"
+  ! pgrep -f "^$BIN/qvl_sft train.yaml" > /dev/null || fail "$name: a rank is still there"
+  grep -qE 'while training, step [0-9]+' "$WORK/log" || { grep -v '^step' "$WORK/log" >&2; fail "$name: no word of where"; }
+  ok "$name: $(grep -E 'while training, step [0-9]+' "$WORK/log" | grep -v '#' | head -n 1)"
 }
 
-lose KILL 30
-lose STOP 40
+lose SIGKILL KILL 30
+lose SIGSTOP STOP 40
+
+# Adapters so large that the sum over ranks takes most of a step: once at least it is the GPU that rank 0 waits for.
+LARGE=(adapter_name_or_path= lora_rank=256)
+is_met=""
+for i in 1 2 3 4 5 6; do
+  lose "SIGSTOP, long sums, $i" STOP 40 "${LARGE[@]}"
+  ! grep -q 'for the GPU and the other ranks' "$WORK/log" || is_met=yes
+  [ $i -lt 2 ] || [ -z "$is_met" ] || break
+done
+[ -n "$is_met" ] || fail "SIGSTOP, long sums: rank 0 was never found waiting for a sum"
+for i in 1 2 3; do lose "SIGKILL, long sums, $i" KILL 30 "${LARGE[@]}"; done
 
 code=0
 start=$(date +%s%N)

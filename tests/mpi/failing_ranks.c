@@ -1,7 +1,13 @@
 /* A job whose last rank is late, is killed, or fails: what the others do is the test's to see.
  *
  *   failing_ranks late | killed | failing | stopping
+ *
+ * And one rank whose call to the GPU does not return, or that is heard of, or of which nothing is
+ * expected, all for longer than its deadline:
+ *
+ *   failing_ranks stalled | beating | resting
  */
+#include "mpi/stall_watch.h"
 #include "mpi/world.h"
 
 #include <signal.h>
@@ -30,6 +36,28 @@ static qvl_status misbehave(const char *how, qvl_err *err)
                                        : QVL_OK;
 }
 
+static qvl_status work(qvl_world *world, const char *how, qvl_err *err)
+{
+    qvl_stall_watch *watch = NULL;
+    if (strcmp(how, "stalled") && strcmp(how, "beating") && strcmp(how, "resting"))
+        return QVL_OK;
+    const qvl_status rc = qvl_stall_watch_open(&watch, world, 0.5, err);
+    if (rc != QVL_OK)
+        return rc;
+    qvl_stall_watch_expect(watch, false);
+    qvl_stall_watch_expect(watch, true);
+    qvl_stall_watch_expect(watch, strcmp(how, "resting") != 0);
+    for (int i = 0; i < 5; i++) {
+        sleep_s(1);
+        if (strcmp(how, "stalled") != 0)
+            qvl_stall_watch_beat(watch);
+    }
+    if (strcmp(how, "resting") == 0)
+        sleep_s(4);
+    qvl_stall_watch_close(watch);
+    return QVL_OK;
+}
+
 int main(int argc, char **argv)
 {
     qvl_world *world = NULL;
@@ -43,6 +71,8 @@ int main(int argc, char **argv)
     qvl_world_set_deadline(world, 1.0);
     if (qvl_world_rank(world) == qvl_world_size(world) - 1)
         rc = misbehave(argv[1], &err);
+    if (rc == QVL_OK)
+        rc = work(world, argv[1], &err);
     rc = qvl_world_agree(world, rc, &err);
     if (rc != QVL_OK && qvl_world_rank(world) == 0)
         qvl_log_error(&log, qvl_world_failed_rank(world), err.text);

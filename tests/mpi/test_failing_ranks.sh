@@ -25,5 +25,8 @@ expect late 2 69 "failing_ranks: while waiting in a test: waited 1 s for the oth
 expect stopping 2 69 "failing_ranks: while waiting in a test: waited 1 s for the other ranks (reduction); ddp_timeout is 1 s"
 expect killed 3 any ""
 expect failing 3 65 "failing_ranks: rank 2: sample 17: this is the reason"
+expect stalled 1 69 "while waiting in a test: a call to the GPU has not returned for"
+expect beating 1 0 ""
+expect resting 1 0 ""
 ((failures == 0)) && echo "all ended as they should"
 exit $((failures > 0))
