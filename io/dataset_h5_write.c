@@ -1,6 +1,7 @@
 #include "io/dataset_h5.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,6 +206,28 @@ static hid_t create_file(const char *path)
     return file;
 }
 
+/* A file of our own beside path, for this process alone: two jobs may write to the same path, and
+ * have the same process number on two hosts. */
+static qvl_status make_temporary(qvl_text *out, const char *path, qvl_err *err)
+{
+    enum { TRIES = 100 };
+    qvl_status rc = QVL_OK;
+    for (int i = 0; i < TRIES; i++) {
+        qvl_text_clear(out);
+        QVL_TRY(qvl_text_printf(out, err, "%s.%ld%02d.tmp", path, (long)getpid(), i));
+        const int fd = open(out->data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0)
+            close(fd);
+        if (fd >= 0)
+            return QVL_OK;
+        if (errno != EEXIST)
+            break;
+    }
+    rc = qvl_fail_errno(err, errno, 1, "create %s", path);
+out:
+    return rc;
+}
+
 qvl_status qvl_dataset_writer_create(qvl_dataset_writer **out, const char *path,
                                      const qvl_dataset_attributes *attributes, qvl_err *err)
 {
@@ -219,7 +242,7 @@ qvl_status qvl_dataset_writer_create(qvl_dataset_writer **out, const char *path,
     for (int i = 0; i < N_COLUMNS; i++)
         writer->columns[i].set = H5I_INVALID_HID;
     QVL_TRY(qvl_copy_text(&writer->path, path, err));
-    QVL_TRY(qvl_text_printf(&temporary, err, "%s.%ld.tmp", path, (long)getpid()));
+    QVL_TRY(make_temporary(&temporary, path, err));
     errno = 0;
     writer->file = create_file(temporary.data);
     if (writer->file < 0) {

@@ -376,8 +376,10 @@ struct qvl_ops {
                                   qvl_err *err);
     qvl_status (*bind_workspace)(qvl_device *dev, void *workspace, size_t bytes, qvl_err *err);
 
-    /* Transfers, queued on a lane. Host buffers must live until the lane was waited for. A download
-     * to memory that is not QVL_MEM_HOST may wait for the lane itself, as wait does. */
+    /* Transfers, queued on a lane. Host buffers must live until the lane was waited for; those of
+     * uploads on QVL_LANE_COMPUTE that are not QVL_MEM_HOST are free at once. A download to memory
+     * that is not QVL_MEM_HOST may wait for the lane itself, as wait does. Uploads are the business
+     * of one thread. */
     qvl_status (*upload)(qvl_device *dev, void *dst, const void *src_host, size_t bytes,
                          qvl_lane lane, qvl_err *err);
     qvl_status (*download)(qvl_device *dev, void *dst_host, const void *src, size_t bytes,

@@ -68,13 +68,13 @@ static qvl_status broken(qvl_exchange *exchange, ncclResult_t code, const char *
 /* Until NCCL has taken the last call in. */
 static qvl_status settle(qvl_exchange *exchange, ncclResult_t code, const char *doing, qvl_err *err)
 {
-    const double start = qvl_clock_s();
+    qvl_waiting waiting = qvl_waiting_begin();
     while (code == ncclInProgress) {
         if (ncclCommGetAsyncError(exchange->comm, &code) != ncclSuccess)
             code = ncclInternalError;
         if (code != ncclInProgress)
             break;
-        const double waited = qvl_clock_s() - start;
+        const double waited = qvl_waiting_s(&waiting);
         qvl_stall_watch_beat(exchange->stall);
         if (qvl_world_look(exchange->world, err) != QVL_OK) {
             give_up(exchange);

@@ -36,8 +36,9 @@ qvl_status qvl_exchange_sum_f32(qvl_exchange *exchange, float *buffer, int64_t n
 qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t bytes, int root,
                                   qvl_err *err);
 
-/* Expected: this rank is in the midst of a step, and says so again, polls or sums within the
- * world's deadline, or the process ends (stall_watch.h). NULL is fine. */
+/* Expected: from now on this rank does nothing but call CUDA and wait for the GPU, and polls, sums
+ * or says so again within the world's deadline, or the process ends (stall_watch.h). NULL is fine.
+ */
 void qvl_exchange_expect(qvl_exchange *exchange, bool is_expected);
 
 /* For whoever has waited for the stream for so long: QVL_EDEVICE when NCCL reports a fault or the

@@ -205,7 +205,7 @@ static void end_late(qvl_world *world, double waited, const char *doing)
 qvl_status qvl_world_wait(qvl_world *world, MPI_Request *request, const char *doing, size_t bytes,
                           qvl_err *err)
 {
-    double before = qvl_clock_s(), waited = 0.0;
+    qvl_waiting waiting = qvl_waiting_begin();
     qvl_watch_begin(&world->watch, doing, bytes);
     for (long tries = 0;; tries++) {
         int done = 0;
@@ -220,11 +220,7 @@ qvl_status qvl_world_wait(qvl_world *world, MPI_Request *request, const char *do
         sched_yield();
         if (tries < 64)
             continue;
-        /* Time in which this process itself did not run, as when a job is suspended, does not
-         * count. */
-        const double now = qvl_clock_s();
-        waited += now - before < 5.0 ? now - before : 5.0;
-        before = now;
+        const double waited = qvl_waiting_s(&waiting);
         if (waited > 0.02)
             nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
         if (waited > 0.2 && qvl_watch_look(&world->watch, &gone) != QVL_OK)

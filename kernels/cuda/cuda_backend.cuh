@@ -26,7 +26,8 @@ enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 1 << 19 };
 static const size_t STAGING_BYTES = (size_t)8 << 20;
 static const size_t GEMM_WORKSPACE_BYTES = (size_t)32 << 20;
 
-// Pinned pieces through which load_rows and fetch go; several threads share them.
+// Pinned pieces through which load_rows, fetch and uploads from pageable memory go; several threads
+// share them.
 struct staging {
     pthread_mutex_t mutex;
     pthread_cond_t is_free;
@@ -34,6 +35,13 @@ struct staging {
     cudaEvent_t left[STAGING_BUFFERS]; // recorded when a buffer's copy is queued
     bool is_taken[STAGING_BUFFERS];
     int next;
+};
+
+// The piece that uploads are filling, of the thread that computes.
+struct upload_piece {
+    bool is_open;
+    int buffer;
+    size_t used; // bytes
 };
 
 struct cuda_state {
@@ -49,6 +57,7 @@ struct cuda_state {
     double *partial_sums; // [PARTIAL_SUMS], of sum_squares
     unsigned *counters;   // [LORA_COUNTERS], 0 between launches
     staging pool;
+    upload_piece uploads;
     int n_sms;
 };
 

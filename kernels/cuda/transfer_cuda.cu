@@ -44,16 +44,6 @@ void qvl_cuda_release(qvl_device *dev, void *pointer, qvl_mem kind)
         cudaFreeHost(pointer);
 }
 
-qvl_status qvl_cuda_upload(qvl_device *dev, void *dst, const void *src, size_t bytes, qvl_lane lane,
-                           qvl_err *err)
-{
-    if (bytes == 0)
-        return QVL_OK;
-    return check(
-        cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, state_of(dev)->streams[lane]),
-        "upload", err);
-}
-
 static bool is_pageable(const void *host)
 {
     cudaPointerAttributes about;
@@ -100,12 +90,12 @@ qvl_status qvl_cuda_zero(qvl_device *dev, void *dst, size_t bytes, qvl_err *err)
 // short.
 qvl_status qvl_cuda_wait(qvl_device *dev, qvl_lane lane, qvl_err *err)
 {
-    const double start = qvl_clock_s();
+    qvl_waiting waiting = qvl_waiting_begin();
     for (;;) {
         const cudaError_t code = cudaStreamQuery(state_of(dev)->streams[lane]);
         if (code != cudaErrorNotReady)
             return check(code, "waiting for queued work", err);
-        const double waited = qvl_clock_s() - start;
+        const double waited = qvl_waiting_s(&waiting);
         if (dev->poll && waited > 0.001) {
             const qvl_status rc = dev->poll(dev->poll_context, waited, err);
             if (rc != QVL_OK)
@@ -122,27 +112,30 @@ qvl_status qvl_cuda_wait(qvl_device *dev, qvl_lane lane, qvl_err *err)
 
 // ---- staging ------------------------------------------------------------------------------------
 
-// A free buffer whose last copy has left it.
+// A free buffer whose last copy has left it, in turn.
 static qvl_status take_buffer(qvl_device *dev, int *out, qvl_err *err)
 {
     staging *pool = &state_of(dev)->pool;
     qvl_status rc = QVL_OK;
+    int i = 0;
     pthread_mutex_lock(&pool->mutex);
-    while (pool->is_taken[pool->next])
-        pthread_cond_wait(&pool->is_free, &pool->mutex);
-    const int i = pool->next;
+    for (int tried = 0; pool->is_taken[i = (pool->next + tried) % STAGING_BUFFERS];)
+        if (++tried == STAGING_BUFFERS) {
+            pthread_cond_wait(&pool->is_free, &pool->mutex);
+            tried = 0;
+        }
     pool->next = (i + 1) % STAGING_BUFFERS;
     pool->is_taken[i] = true;
     if (!pool->buffers[i]) {
         rc = check(cudaHostAlloc(&pool->buffers[i], STAGING_BYTES, cudaHostAllocPortable),
-                   "pinned memory for loading", err);
+                   "pinned memory for transfers", err);
         if (rc == QVL_OK)
             rc = check(cudaEventCreateWithFlags(&pool->left[i], cudaEventDisableTiming),
-                       "pinned memory for loading", err);
+                       "pinned memory for transfers", err);
     }
     pthread_mutex_unlock(&pool->mutex);
     if (rc == QVL_OK)
-        rc = check(cudaEventSynchronize(pool->left[i]), "loading", err);
+        rc = check(cudaEventSynchronize(pool->left[i]), "transfers", err);
     *out = i;
     return rc;
 }
@@ -155,6 +148,74 @@ static void give_buffer(qvl_device *dev, int i)
     pthread_cond_broadcast(&pool->is_free);
     pthread_mutex_unlock(&pool->mutex);
 }
+
+// ---- uploads ------------------------------------------------------------------------------------
+
+// The open piece's copies are all queued: it is free again once they have run.
+static qvl_status close_piece(qvl_device *dev, qvl_err *err)
+{
+    upload_piece *piece = &state_of(dev)->uploads;
+    const qvl_status rc = check(
+        cudaEventRecord(state_of(dev)->pool.left[piece->buffer], compute_of(dev)), "upload", err);
+    piece->is_open = false;
+    give_buffer(dev, piece->buffer);
+    return rc;
+}
+
+// The open piece, with room for at least a byte; for all of them where a whole piece has room.
+static qvl_status open_piece(qvl_device *dev, size_t bytes, qvl_err *err)
+{
+    upload_piece *piece = &state_of(dev)->uploads;
+    qvl_status rc = QVL_OK;
+    if (piece->is_open && STAGING_BYTES - piece->used < (bytes < STAGING_BYTES ? bytes : 1))
+        rc = close_piece(dev, err);
+    if (rc != QVL_OK || piece->is_open)
+        return rc;
+    rc = take_buffer(dev, &piece->buffer, err);
+    piece->is_open = rc == QVL_OK;
+    piece->used = 0;
+    if (rc != QVL_OK)
+        give_buffer(dev, piece->buffer);
+    return rc;
+}
+
+// Pageable memory may be written to again when this returns. CUDA itself promises that only where
+// the GPU cannot read such memory.
+static qvl_status upload_in_pieces(qvl_device *dev, char *dst, const char *src, size_t bytes,
+                                   qvl_err *err)
+{
+    upload_piece *piece = &state_of(dev)->uploads;
+    for (size_t done = 0; done < bytes;) {
+        qvl_status rc = open_piece(dev, bytes - done, err);
+        if (rc != QVL_OK)
+            return rc;
+        const size_t room = STAGING_BYTES - piece->used;
+        const size_t n = bytes - done < room ? bytes - done : room;
+        char *from = (char *)state_of(dev)->pool.buffers[piece->buffer] + piece->used;
+        memcpy(from, src + done, n);
+        rc = check(cudaMemcpyAsync(dst + done, from, n, cudaMemcpyHostToDevice, compute_of(dev)),
+                   "upload", err);
+        if (rc != QVL_OK)
+            return rc;
+        piece->used += (n + 63) / 64 * 64; // whole lines; STAGING_BYTES are some
+        done += n;
+    }
+    return QVL_OK;
+}
+
+qvl_status qvl_cuda_upload(qvl_device *dev, void *dst, const void *src, size_t bytes, qvl_lane lane,
+                           qvl_err *err)
+{
+    if (bytes == 0)
+        return QVL_OK;
+    if (lane == QVL_LANE_COMPUTE && is_pageable(src))
+        return upload_in_pieces(dev, (char *)dst, (const char *)src, bytes, err);
+    return check(
+        cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, state_of(dev)->streams[lane]),
+        "upload", err);
+}
+
+// ---- weights ------------------------------------------------------------------------------------
 
 void qvl_cuda_staging_fini(qvl_device *dev)
 {

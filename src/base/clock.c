@@ -5,11 +5,26 @@
 #include <stdio.h>
 #include <time.h>
 
+static const double MOST_BETWEEN_ASKS_S = 5.0;
+
 double qvl_clock_s(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+qvl_waiting qvl_waiting_begin(void)
+{
+    return (qvl_waiting){.before_s = qvl_clock_s()};
+}
+
+double qvl_waiting_s(qvl_waiting *w)
+{
+    const double now = qvl_clock_s();
+    w->waited_s += fmin(now - w->before_s, MOST_BETWEEN_ASKS_S);
+    w->before_s = now;
+    return w->waited_s;
 }
 
 void qvl_clock_sleep_s(double seconds)

@@ -6,8 +6,6 @@
 
 #include "src/base/clock.h"
 
-static const double MOST_S = 5.0;
-
 int qvl_thread_start(pthread_t *out, void *(*run)(void *context), void *context)
 {
     sigset_t all, before;
@@ -31,13 +29,13 @@ static void wait_a_second(qvl_ticker *t)
 static void *run(void *ticker)
 {
     qvl_ticker *t = ticker;
-    double before = qvl_clock_s();
+    qvl_waiting waiting = qvl_waiting_begin();
     pthread_mutex_lock(&t->lock);
-    while (!t->is_over) {
+    for (double before = 0.0; !t->is_over;) {
         wait_a_second(t);
-        const double now = qvl_clock_s();
+        const double now = qvl_waiting_s(&waiting);
         if (!t->is_over)
-            t->tick(t->context, now - before < MOST_S ? now - before : MOST_S);
+            t->tick(t->context, now - before);
         before = now;
     }
     pthread_mutex_unlock(&t->lock);

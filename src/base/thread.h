@@ -23,8 +23,8 @@ typedef struct qvl_ticker {
     void *context;
 } qvl_ticker;
 
-/* tick gets the seconds since the last one; at most 5, as time in which this process was suspended
- * does not count. 0, or an errno; the ticker must stay where it is until stop. */
+/* tick gets the seconds since the last one, as qvl_waiting_s counts them. 0, or an errno; the
+ * ticker must stay where it is until stop. */
 int qvl_ticker_start(qvl_ticker *ticker, void (*tick)(void *context, double seconds),
                      void *context);
 /* The thread has ended when this returns. */

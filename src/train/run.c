@@ -96,6 +96,17 @@ out:
     return rc;
 }
 
+/* Before a file is written into output_dir, so that a second run with the same one does not replace
+ * what the first is reading. */
+static qvl_status take_output(qvl_run *run, qvl_err *err)
+{
+    const qvl_config *c = run->config;
+    const bool is_written_to =
+        c->dataset && c->dataset[0] && !(c->tokenized_path && c->tokenized_path[0]);
+    const bool is_due = is_written_to && !run->is_check;
+    return qvl_world_agree(run->world, is_due ? qvl_run_take_output(run, err) : QVL_OK, err);
+}
+
 qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, qvl_world *world,
                         qvl_log *log, qvl_err *err)
 {
@@ -114,6 +125,7 @@ qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, q
     QVL_TRY(qvl_world_agree(world, rc, err));
     print_model(run);
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
+    QVL_TRY(take_output(run, err));
     QVL_TRY(qvl_run_open_data(run, err));
     QVL_TRY(compare_ranks(run, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_DATA_PREPARATION);
@@ -170,8 +182,9 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
     }
     needs.longest_pack = larger(run->config->pack ? in_step : in_batch, needs.longest_sample);
     needs.step_rows = larger(in_step, needs.longest_pack);
-    QVL_TRY(qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev,
-                                 &needs, err));
+    rc = qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev, &needs,
+                              err);
+    QVL_TRY(qvl_world_agree(run->world, rc, err));
     /* Every rank must run the same plan: the one of the rank with the least memory. */
     int64_t numbers[4] = {-run->memory.pack_tokens, -run->memory.n_kept,
                           !run->memory.keeps_features, run->memory.embeds_on_host};
@@ -241,7 +254,7 @@ void qvl_run_print_plan(qvl_run *run)
 void qvl_run_close(qvl_run *run)
 {
     qvl_saver_destroy(run->saver);
-    qvl_output_dir_unlock(&run->lock, run->config ? run->config->output_dir : "");
+    qvl_run_release_output(run);
     /* First: after a failure sums may be queued that will never end, and freeing waits for them. */
     qvl_exchange_destroy(run->exchange);
     if (run->dev)

@@ -81,10 +81,12 @@ typedef struct qvl_run {
     int summed_to;             /* lowest layer whose gradients are summed over GPUs in this step */
     /* in progress */
     qvl_train_state state;
-    qvl_run_log *run_log; /* rank 0 */
-    qvl_saver *saver;     /* rank 0 */
-    int lock;             /* of output_dir, rank 0; -1: none */
-    qvl_time_limit limit; /* rank 0 */
+    qvl_run_log *run_log;            /* rank 0 */
+    qvl_saver *saver;                /* rank 0 */
+    int lock;                        /* of output_dir, rank 0; -1: none */
+    bool has_output;                 /* output_dir was made and taken */
+    char first_made[QVL_PATH_BYTES]; /* the first directory of output_dir that was made for it */
+    qvl_time_limit limit;            /* rank 0 */
     qvl_progress progress;
     int64_t n_skipped; /* steps in a row that nan_policy: skip has skipped */
 } qvl_run;
@@ -119,6 +121,11 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
 /* Appends a sample of a part to the pack; number is its place in the part's data. */
 qvl_status qvl_run_pack_sample(qvl_run *run, qvl_run_data *part, int64_t number, float weight,
                                qvl_err *err);
+
+/* start.c, rank 0: makes output_dir and locks it, unless that was done; gives it back, and one that
+ * was made for nothing goes. */
+qvl_status qvl_run_take_output(qvl_run *run, qvl_err *err);
+void qvl_run_release_output(qvl_run *run);
 
 /* start.c. Directory, log and the checkpoint to go on from ("": none); before the weights are
  * loaded, so that a directory that cannot be written to is known at once. Then the state of that

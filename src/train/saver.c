@@ -29,7 +29,7 @@ struct qvl_saver {
     double begun_s, seconds;
 };
 
-enum { FIRST_BACKOFF_S = 10, LONGEST_BACKOFF_S = 600, PATIENCE_S = 10 };
+enum { FIRST_BACKOFF_S = 10, LONGEST_BACKOFF_S = 600, LONGEST_PATIENCE_S = 10 };
 
 qvl_status qvl_saver_create(qvl_saver **out, qvl_run *run, qvl_err *err)
 {
@@ -154,6 +154,12 @@ static bool is_requested(qvl_saver *saver, double now)
     return true;
 }
 
+/* How long training may stand still for a save that is still being written: the others wait. */
+static double patience_s(const qvl_saver *saver)
+{
+    return fmin(LONGEST_PATIENCE_S, qvl_config_deadline(saver->run->config) / 4.0);
+}
+
 qvl_status qvl_saver_after_step(qvl_saver *saver, bool is_due, qvl_err *err)
 {
     const double now = qvl_clock_s();
@@ -166,8 +172,8 @@ qvl_status qvl_saver_after_step(qvl_saver *saver, bool is_due, qvl_err *err)
         return QVL_OK;
     qvl_timer_lap(&saver->run->timer, QVL_PHASE_OTHER);
     qvl_status rc = QVL_OK;
-    if (!qvl_checkpoint_writer_wait(saver->writer, PATIENCE_S)) {
-        saver->retry_at_s = now + PATIENCE_S;
+    if (!qvl_checkpoint_writer_wait(saver->writer, patience_s(saver))) {
+        saver->retry_at_s = now + LONGEST_PATIENCE_S;
         qvl_log_warn(saver->run->log,
                      "checkpoint-%" PRId64 " has been in writing for %.0f s; that of step %" PRId64
                      " or a later one follows it",

@@ -42,24 +42,38 @@ out:
     return rc;
 }
 
-/* Makes output_dir, locks it and looks at what is in it. One that was made for nothing goes again.
- */
+qvl_status qvl_run_take_output(qvl_run *run, qvl_err *err)
+{
+    const char *directory = run->config->output_dir;
+    if (qvl_world_rank(run->world) != 0 || run->has_output)
+        return QVL_OK;
+    qvl_status rc = qvl_directory_create_from(run->first_made, directory, err);
+    if (rc == QVL_OK) {
+        run->has_output = true;
+        rc = qvl_output_dir_lock(&run->lock, directory, run->log, err);
+    }
+    return rc;
+}
+
+void qvl_run_release_output(qvl_run *run)
+{
+    if (!run->has_output)
+        return;
+    qvl_output_dir_unlock(&run->lock, run->config->output_dir);
+    if (run->first_made[0])
+        qvl_directory_take_back(run->config->output_dir, run->first_made);
+    run->has_output = false;
+}
+
+/* Takes output_dir and looks at what is in it. */
 static qvl_status open_directory(qvl_run *run, char checkpoint[QVL_PATH_BYTES], uint64_t needed,
                                  qvl_err *err)
 {
-    char first[QVL_PATH_BYTES];
-    const char *directory = run->config->output_dir;
-    qvl_status rc = qvl_directory_create_from(first, directory, err);
-    if (rc != QVL_OK)
-        return rc;
-    rc = qvl_output_dir_lock(&run->lock, directory, run->log, err);
+    qvl_status rc = qvl_run_take_output(run, err);
     if (rc == QVL_OK)
         rc = qvl_output_dir_open(checkpoint, run->config, needed, run->log, err);
-    if (rc != QVL_OK) {
-        qvl_output_dir_unlock(&run->lock, directory);
-        if (first[0])
-            qvl_directory_take_back(directory, first);
-    }
+    if (rc != QVL_OK)
+        qvl_run_release_output(run);
     return rc;
 }
 

@@ -89,6 +89,7 @@ static qvl_status run_pack(qvl_run *run, int64_t k, bool is_last, int64_t *rows,
     if (pack->T == 0)
         return QVL_OK;
     qvl_pack_finish(pack);
+    qvl_exchange_expect(run->exchange, true);
     QVL_TRY(mark(run, QVL_PHASE_SAMPLES, err));
     QVL_TRY(qvl_decoder_forward(run->decoder, pack, drop_prob > 0 ? &dropout : NULL, err));
     QVL_TRY(mark(run, QVL_PHASE_FORWARD, err));
@@ -101,8 +102,8 @@ static qvl_status run_pack(qvl_run *run, int64_t k, bool is_last, int64_t *rows,
     qvl_pack_clear(pack);
     if (run->train.features)
         qvl_features_forget(run->train.features);
-    qvl_exchange_expect(run->exchange, true);
 out:
+    qvl_exchange_expect(run->exchange, false);
     return rc;
 }
 
@@ -218,6 +219,32 @@ static void name_step(int64_t step, qvl_err *err)
     qvl_fail(err, fault.status, "step %" PRId64 ": %s", step, fault.text);
 }
 
+/* The sum over ranks, and everything behind it, queued and waited for. Disks are not waited for
+ * under the watch over the GPU. */
+static qvl_status finish_step(qvl_run *run, int64_t k, const qvl_sample_sizes *sizes,
+                              qvl_step_result *out, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    qvl_exchange_expect(run->exchange, true);
+    QVL_TRY(mark(run, QVL_PHASE_WAITING, err));
+    if (run->exchange)
+        QVL_TRY(finish_sums(run, err));
+    else
+        QVL_TRY(
+            qvl_world_sum_f32(run->world, run->buffers.grad, qvl_lora_parameters(run->lora), err));
+    QVL_TRY(mark(run, QVL_PHASE_EXCHANGE, err));
+    QVL_TRY(update(run, k, out->rate, err));
+    QVL_TRY(mark(run, QVL_PHASE_OPTIMISER, err));
+    qvl_exchange_expect(run->exchange, false);
+    read_ahead(run, k, sizes);
+    qvl_exchange_expect(run->exchange, true);
+    QVL_TRY(read_results(run, out->rows, &out->loss, &out->grad_norm, err));
+    QVL_TRY(qvl_timer_collect(&run->timer, run->dev, err));
+out:
+    qvl_exchange_expect(run->exchange, false);
+    return rc;
+}
+
 qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *err)
 {
     const qvl_sample_sizes sizes = {run->train.table.length, run->train.table.supervised};
@@ -226,7 +253,6 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     int64_t rows = 0;
     qvl_status rc = qvl_sampler_step(run->sampler, k, &step, err);
     QVL_TRY(rc);
-    qvl_exchange_expect(run->exchange, true);
     qvl_step_plan_assign(run->step_plan, &step, &sizes, run->config->pack);
     qvl_step_plan_weigh(run->step_plan, &step, &sizes,
                         is_token_mean ? QVL_TOKEN_MEAN : QVL_MICRO_BATCH_MEAN);
@@ -242,23 +268,10 @@ qvl_status qvl_run_step(qvl_run *run, int64_t k, qvl_step_result *out, qvl_err *
     if (rc == QVL_OK)
         rc = check_guards(run, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
-    qvl_exchange_expect(run->exchange, true);
-    QVL_TRY(mark(run, QVL_PHASE_WAITING, err));
-    if (run->exchange)
-        QVL_TRY(finish_sums(run, err));
-    else
-        QVL_TRY(
-            qvl_world_sum_f32(run->world, run->buffers.grad, qvl_lora_parameters(run->lora), err));
-    QVL_TRY(mark(run, QVL_PHASE_EXCHANGE, err));
-    QVL_TRY(update(run, k, out->rate, err));
-    QVL_TRY(mark(run, QVL_PHASE_OPTIMISER, err));
-    read_ahead(run, k, &sizes);
-    QVL_TRY(read_results(run, rows, &out->loss, &out->grad_norm, err));
-    QVL_TRY(qvl_timer_collect(&run->timer, run->dev, err));
+    QVL_TRY(finish_step(run, k, &sizes, out, err));
     QVL_TRY(qvl_world_sum_f64(run->world, &out->loss, 1, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_EXCHANGE);
 out:
-    qvl_exchange_expect(run->exchange, false);
     if (rc == QVL_EDEVICE)
         name_step(k + 1, err);
     return rc;

@@ -29,3 +29,19 @@ code=0; on 1 qvl_sft "${run[@]}" output_dir=shared || code=$?
 grep -q "output_dir shared is in use by another run (process $first)" "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of it"; }
 kill -9 $first; wait $first || true
 must "and when the other one is gone" on 1 qvl_sft "${run[@]}" output_dir=shared
+
+# Other data in the same directory: refused before the file that the first run reads is replaced.
+"$BIN/qvl_demo" demo > "$WORK/log" || fail "qvl_demo"
+data=(demo/demo.yaml tokenized_path= device=cpu logging_steps=1 output_dir=encoded)
+"$BIN/qvl_sft" "${data[@]}" > first.log 2>&1 & first=$!
+for _ in $(seq 300); do grep -q '^step 2/' first.log && break; sleep 0.1; done
+before=$(cksum < encoded/tokenized.h5)
+code=0; on 1 qvl_sft "${data[@]}" cutoff_len=64 || code=$?
+[ $code = 74 ] || { cat "$WORK/log" >&2; fail "a second run with other data: exit code $code, expected 74"; }
+grep -q "output_dir encoded is in use by another run" "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of it"; }
+[ "$(cksum < encoded/tokenized.h5)" = "$before" ] || fail "a second run with other data: tokenized.h5 was replaced"
+kill -9 $first; wait $first || true
+ok "a second run with other data is refused before it writes"
+code=0; on 1 qvl_sft "${data[@]}" dataset=nosuch output_dir=made/for/nothing || code=$?
+[ $code != 0 ] && [ ! -e made ] || fail "data that are not there: exit code $code, and output_dir stays"
+ok "an output_dir that was made for nothing goes"

@@ -53,6 +53,18 @@ ends_within 30
 says 'waited 3 s for the other ranks .*; peer_timeout is 3 s'
 ok "peer_timeout is named where it is in force"
 
+# a job that is suspended as a whole, longer than any rank may wait, goes on
+rm -rf out
+must "a run to compare with" on 2 qvl_sft "${run[@]}" max_steps=600 output_dir=plain
+start 2 qvl_sft "${run[@]}" max_steps=600 ddp_timeout=8
+until_log '^step 20/'
+processes="$(rank 0) $(rank 1)"
+kill -STOP $processes
+sleep 12
+kill -CONT $processes
+wait "$launcher" || { cat "$WORK/log" >&2; fail "suspended for 12 s: the run failed"; }
+same "suspended for 12 s, ddp_timeout 8 s: goes on" plain/adapter_model.safetensors out/adapter_model.safetensors
+
 # half a minute for a rank that is gone, whatever the timeout
 rm -rf out
 must "a published ddp_timeout is cut and warned of" on 2 qvl_sft "${run[@]}" max_steps=4 ddp_timeout=180000000

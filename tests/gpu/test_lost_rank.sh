@@ -42,6 +42,17 @@ for i in 1 2 3 4 5 6; do
   [ $i -lt 2 ] || [ -z "$is_met" ] || break
 done
 [ -n "$is_met" ] || fail "SIGSTOP, long sums: rank 0 was never found waiting for a sum"
+
+# Both ranks suspended for longer than either may wait: the job goes on.
+mpirun --oversubscribe --bind-to none -np 2 "$BIN/qvl_sft" train.yaml device=cuda share_gpu=true bf16=true peer_timeout=8 \
+  max_steps=400 num_train_epochs=100000 save_strategy=no logging_steps=1 output_dir=suspended "${LARGE[@]}" > "$WORK/log" 2>&1 & job=$!
+for ((i = 0; i < 300; i++)); do grep -q '^step 5/' "$WORK/log" && break; sleep 0.2; done
+ranks=($(pgrep -f "^$BIN/qvl_sft train.yaml"))
+kill -STOP "${ranks[@]}"; sleep 12; kill -CONT "${ranks[@]}"
+wait $job || { tail -n 5 "$WORK/log" >&2; fail "both ranks suspended for 12 s: the run failed"; }
+[ -s suspended/adapter_model.safetensors ] || fail "both ranks suspended for 12 s: no adapter"
+ok "both ranks suspended for 12 s, peer_timeout 8 s: goes on"
+
 for i in 1 2 3; do lose "SIGKILL, long sums, $i" KILL 30 "${LARGE[@]}"; done
 
 code=0

@@ -103,6 +103,41 @@ static void lanes_in_order(void **state)
     qvl_kt_verdict(kt);
 }
 
+/* Pageable memory may be written to again when an upload on the compute lane has returned, also
+ * while the lane is far behind, and when it is larger than what the device stages in. */
+static void pageable_memory_is_free_at_once(void **state)
+{
+    static const size_t COUNTS[] = {3, 4099, 20000003, 64, 8 << 20, 5};
+    enum { N = sizeof COUNTS / sizeof *COUNTS, ROUNDS = 3 };
+    qvl_kt *kt = *state;
+    const qvl_ops *ops = kt->dev->ops;
+    const size_t most = 20000003;
+    qvl_err err = {0};
+    qvl_kt_begin(kt, "uploads from memory that is written to again");
+    unsigned char *there = host_bytes(kt, most), *back = host_bytes(kt, most);
+    void *device[ROUNDS][N];
+    for (int k = 0; k < ROUNDS; k++)
+        for (int i = 0; i < N; i++) {
+            device[k][i] = allocate(kt, COUNTS[i], QVL_MEM_DEVICE);
+            fill(there, COUNTS[i], k * N + i);
+            assert_int_equal(
+                ops->upload(kt->dev, device[k][i], there, COUNTS[i], QVL_LANE_COMPUTE, &err),
+                QVL_OK);
+            memset(there, 0xEE, COUNTS[i]);
+        }
+    for (int k = 0; k < ROUNDS; k++)
+        for (int i = 0; i < N; i++) {
+            assert_int_equal(
+                ops->download(kt->dev, back, device[k][i], COUNTS[i], QVL_LANE_COMPUTE, &err),
+                QVL_OK);
+            wait_for(kt, QVL_LANE_COMPUTE);
+            expect_bytes(kt, "download", back, COUNTS[i], k * N + i);
+            ops->release(kt->dev, device[k][i], QVL_MEM_DEVICE);
+        }
+    qvl_kt_end(kt);
+    qvl_kt_verdict(kt);
+}
+
 static void free_bytes_is_plausible(void **state)
 {
     qvl_kt *kt = *state;
@@ -268,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(round_trip_on_each_lane, &kt),
         cmocka_unit_test_prestate(lanes_in_order, &kt),
+        cmocka_unit_test_prestate(pageable_memory_is_free_at_once, &kt),
         cmocka_unit_test_prestate(free_bytes_is_plausible, &kt),
         cmocka_unit_test_prestate(zero_and_copy, &kt),
         cmocka_unit_test_prestate(load_rows_rounds_and_pads, &kt),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -299,6 +300,24 @@ static void places_that_cannot_be_written(void **state)
     assert_int_equal(count_in(directory, ".tmp"), 0);
 }
 
+/* Another host's process may have our number, and write to the same path. */
+static void the_files_of_others_stay(void **state)
+{
+    char name[64], other[QVL_PATH_BYTES];
+    qvl_err err = {0};
+    (void)state;
+    start();
+    snprintf(name, sizeof name, "data.h5.%ld00.tmp", (long)getpid());
+    write_text_in(directory, name, "half of another's");
+    qvl_dataset_writer *writer = create();
+    assert_int_equal(count_in(directory, ".tmp"), 2);
+    assert_int_equal(qvl_dataset_writer_finish(writer, &err), QVL_OK);
+    assert_int_equal(qvl_path_join(other, directory, name, NULL), QVL_OK);
+    qvl_text theirs = read_file(other);
+    assert_string_equal(theirs.data, "half of another's");
+    qvl_text_fini(&theirs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +328,7 @@ int main(void)
         cmocka_unit_test(discarded_writers_leave_nothing),
         cmocka_unit_test(full_disks_leave_nothing),
         cmocka_unit_test(places_that_cannot_be_written),
+        cmocka_unit_test(the_files_of_others_stay),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
