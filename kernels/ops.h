@@ -25,7 +25,9 @@
  *       x row      | x 0 .. in-1 | u of adapter 0 | u of adapter 1 | - |
  *       weight row | W 0 .. in-1 | scale * B of the part this row belongs to, else 0 | - |
  *
- *   The separate u of the arguments is then NULL.
+ *   The separate u of the arguments is then NULL. What lies in a tail can be kept in rows of w
+ *   columns of its own (kept_u, 16-byte aligned), where it outlives x: a second forward pass over
+ *   the same x, for backward, then takes u from there (is_u_kept) and reads x for products only.
  *   Every reduction has a fixed order: the same inputs give the same bits, for any number of
  *   threads. No operation uses atomics to add results.
  *   A count of zero (T, n_rows, ...) is legal and does nothing, but outputs described as "set" on
@@ -165,6 +167,9 @@ typedef struct qvl_linear_args {
     const qvl_linear *linear;
     void *y; /* act [T, out] or NULL */
     float *u;
+    void *kept_u; /* act [T, w]: u goes there as well, or comes from there; NULL, or no tails: u is
+                     not kept */
+    bool is_u_kept;
     const void *x; /* act [T, in] */
     int64_t x_stride;
     int64_t T;
@@ -248,13 +253,16 @@ typedef struct qvl_swiglu_backward_args {
 } qvl_swiglu_backward_args;
 
 /* y = down(silu(gate) * up), the linear with its adapters: as swiglu into h and then linear, which
- * one pass may do better. */
+ * one pass may do better. With is_u_kept h is only set where mlp_backward will read it, and y is
+ * NULL. */
 typedef struct qvl_mlp_args {
     const qvl_linear *linear; /* in = F */
     void *y;                  /* act [T, out] or NULL */
     void *h;                  /* act [T, F], set; with tails u goes behind its rows */
     int64_t h_stride;
-    float *u; /* as linear's */
+    float *u; /* this and the next two as linear's */
+    void *kept_u;
+    bool is_u_kept;
     const void *gate_up;
     int64_t T, F;
     const qvl_dropout *dropout;
@@ -270,7 +278,7 @@ typedef struct qvl_mlp_backward_args {
     void *dgate_up;                 /* act [T, 2F], set; may be gate_up itself */
     void *dh;                       /* act [T, F], scratch */
     const void *dy;                 /* act [T, out of down] */
-    const void *h;                  /* act [T, F], swiglu's output; forward's u behind its rows */
+    const void *h;                  /* act [T, F], as mlp left it; forward's u behind its rows */
     int64_t h_stride;
     const float *h_u; /* of forward; NULL with tails */
     const void *x;    /* act [T, in of gate_up_proj]; forward's u behind its rows */
@@ -432,10 +440,16 @@ struct qvl_ops {
     qvl_status (*fold)(qvl_device *dev, const qvl_fold_args *args, qvl_err *err);
 };
 
+/* Of a tail, the columns that adapters have. */
+static inline int64_t qvl_tail_used(int64_t n_adapters, int64_t rank)
+{
+    return n_adapters * ((rank + 7) / 8 * 8);
+}
+
 /* Columns behind the rows of an input with this group of adapters; 0 on devices without tails. */
 static inline int64_t qvl_tail_columns(int64_t tail_align, int64_t n_adapters, int64_t rank)
 {
-    const int64_t used = n_adapters * ((rank + 7) / 8 * 8);
+    const int64_t used = qvl_tail_used(n_adapters, rank);
     return tail_align ? (used + tail_align - 1) / tail_align * tail_align : 0;
 }
 

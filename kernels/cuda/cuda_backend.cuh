@@ -269,6 +269,8 @@ bool lora_can_fuse_swiglu(const qvl_linear *linear);
 // gate_up: NULL, or what x is made of here, silu(gate) up (lora_can_fuse_swiglu).
 qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,
                         qvl_err *err);
+// Instead of it, where u was kept.
+qvl_status lora_restore(qvl_device *dev, const qvl_linear_args *args, qvl_err *err);
 size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *limits);
 
 } // namespace qvl

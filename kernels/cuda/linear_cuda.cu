@@ -201,7 +201,8 @@ static qvl_status run_linear(qvl_device *dev, const qvl_linear_args *args, const
         return QVL_OK;
     if (has_tail) {
         QVL_TRY(check_tails(lin, or_dense(args->x_stride, lin->in), err));
-        QVL_TRY(lora_forward(dev, args, gate_up, err));
+        QVL_TRY(args->kept_u && args->is_u_kept ? lora_restore(dev, args, err)
+                                                : lora_forward(dev, args, gate_up, err));
     }
     if (args->y)
         QVL_TRY(product(dev, args, has_tail, err));
@@ -216,6 +217,7 @@ qvl_status qvl_cuda_linear(qvl_device *dev, const qvl_linear_args *args, qvl_err
     return run_linear(dev, args, NULL, err);
 }
 
+// Where SwiGLU is part of a fused pass, it is so in backward as well: with u kept nobody reads h.
 qvl_status qvl_cuda_mlp(qvl_device *dev, const qvl_mlp_args *args, qvl_err *err)
 {
     const qvl_linear *lin = args->linear;
@@ -226,6 +228,8 @@ qvl_status qvl_cuda_mlp(qvl_device *dev, const qvl_mlp_args *args, qvl_err *err)
     linear.linear = lin;
     linear.y = args->y;
     linear.u = args->u;
+    linear.kept_u = args->kept_u;
+    linear.is_u_kept = args->is_u_kept;
     linear.x = args->h;
     linear.x_stride = args->h_stride;
     linear.T = args->T;

@@ -6,6 +6,8 @@
 //
 // A block has 16 rows and a share of the columns; its warps walk over them 32 at a time. Where
 // columns are shared by several blocks, the last of them to end adds the shares up, in order.
+//
+// What was put there can be kept, and put back behind x without another pass over it.
 #include "kernels/cuda/lora_tiles.cuh"
 #include "kernels/cuda/swiglu_math.cuh"
 
@@ -30,7 +32,8 @@ struct u_params {
     const bf16 *gate_up; // of the fused pass: [T, 2 in]; x is then set
     float *parts;        // [strip, share, tile, 16, 8]
     unsigned *counters;  // [strip], 0
-    int64_t T, in, x_stride;
+    bf16 *kept;          // [T, kept_stride], where u goes as well, or NULL
+    int64_t T, in, x_stride, kept_stride;
     int n_shares;
     mask_key key;
 };
@@ -146,9 +149,12 @@ static __global__ void __launch_bounds__(LORA_THREADS, u_blocks_per_sm(TILES))
         float sum = p.n_shares == 1 ? parts[0][i] : 0.0f;
         for (int s = 0; s < p.n_shares && p.n_shares > 1; s++)
             sum += __ldcg(all + (int64_t)s * VALUES + i);
+        const int column = p.set.tile[tile].column + i % TILE_RANK;
+        const bf16 u = __float2bfloat16(sum * scale);
         if (row0 + r < p.T)
-            p.x[(row0 + r) * p.x_stride + p.in + p.set.tile[tile].column + i % TILE_RANK] =
-                __float2bfloat16(sum * scale);
+            p.x[(row0 + r) * p.x_stride + p.in + column] = u;
+        if (row0 + r < p.T && p.kept)
+            p.kept[(row0 + r) * p.kept_stride + column] = u;
     }
 }
 
@@ -212,6 +218,8 @@ qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void
     p.T = args->T;
     p.in = lin->in;
     p.x_stride = args->x_stride;
+    p.kept = (bf16 *)args->kept_u;
+    p.kept_stride = tail_used(lin);
     p.key = key_of(args->dropout);
     for (int64_t first = 0; first < n_tiles && code == cudaSuccess; first += MAX_TILES) {
         p.set = pick_tiles(lin, first);
@@ -231,6 +239,31 @@ qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void
         }
     }
     return check(code, "adapters forward", err);
+}
+
+// ---- from where it was kept ---------------------------------------------------------------------
+
+// A thread has 8 columns of a row.
+static __global__ void restore_kernel(bf16 *tail, int64_t stride, const uint4 *kept, int64_t n,
+                                      int per_row)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    follow();
+    if (i < n)
+        *(uint4 *)(tail + i / per_row * stride + i % per_row * 8) = kept[i];
+}
+
+qvl_status lora_restore(qvl_device *dev, const qvl_linear_args *args, qvl_err *err)
+{
+    enum { THREADS = 256 };
+    const qvl_linear *lin = args->linear;
+    const int per_row = (int)tail_used(lin) / 8;
+    const int64_t n = args->T * per_row;
+    bf16 *tail = (bf16 *)(uintptr_t)args->x + lin->in; // ours to write
+    return check(launch(restore_kernel, dim3((unsigned)divide_up(n, THREADS)), THREADS, 0,
+                        compute_of(dev), tail, args->x_stride, (const uint4 *)args->kept_u, n,
+                        per_row),
+                 "adapters forward", err);
 }
 
 size_t lora_scratch_bytes(const qvl_device *dev, const qvl_workspace_limits *limits)

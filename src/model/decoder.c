@@ -30,9 +30,12 @@ qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, con
     decoder->dims = *dims;
     decoder->lora = lora;
     decoder->act_bytes = dev->act_bytes;
-    for (int g = 0; g < QVL_N_GROUPS; g++)
-        decoder->tail[g] =
-            qvl_lora_options_tail(qvl_lora_get_options(lora), (qvl_group)g, dev->tail_align);
+    for (int g = 0; g < QVL_N_GROUPS; g++) {
+        const qvl_lora_options *adapters = qvl_lora_get_options(lora);
+        const int n = qvl_lora_options_adapters(adapters, (qvl_group)g);
+        decoder->tail[g] = qvl_tail_columns(dev->tail_align, n, adapters->rank);
+        decoder->used[g] = dev->tail_align ? qvl_tail_used(n, adapters->rank) : 0;
+    }
     decoder->options = *options;
     QVL_TRY(qvl_alloc(&decoder->slots, L * N_ACTIVATIONS, sizeof *decoder->slots, "decoder", err));
     QVL_TRY(qvl_alloc(&decoder->layers, L, sizeof *decoder->layers, "decoder", err));

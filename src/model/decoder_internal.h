@@ -41,10 +41,11 @@ typedef enum keep_level {
 } keep_level;
 
 typedef struct decoder_layer {
-    int slot_x_in;
+    int slot_x_in, slot_kept_u;
     keep_level level;
     int64_t turn; /* of an AWAY layer: how many there are below it */
     void *x_in;
+    void *kept_u; /* of all groups, one after the other; NULL: the tails are still there */
     void *at[N_ACTIVATIONS];
     qvl_linear *linear; /* [QVL_N_GROUPS] */
 } decoder_layer;
@@ -54,6 +55,7 @@ struct qvl_decoder {
     const qvl_lora *lora;
     size_t act_bytes;
     int64_t tail[QVL_N_GROUPS]; /* columns behind the inputs of each group */
+    int64_t used[QVL_N_GROUPS]; /* of them, by adapters */
     qvl_decoder_options options;
     int *slots; /* [L, N_ACTIVATIONS] */
     int slot_pack, slot_inv_freq, slot_axis, common_slots[N_COMMON];

@@ -3,7 +3,7 @@
  * The plan has room for the longest pack, its n_kept layers and spare_bytes. When layers have to be
  * recomputed the arena is laid out anew for every pack, and what is left keeps more:
  *
- *     | common | x_in of all layers | the shared set | qkv, gate_up of n layers | the rest of m |
+ *     | common | x_in, kept u of all layers | the shared set | qkv, gate_up of n | the rest of m |
  *
  * First the results of two products in as many layers as fit: milliseconds saved for a byte, they
  * are worth more than the rest of a layer, which takes little time to compute. Then whole layers.
@@ -45,6 +45,16 @@ static void describe_layer(const qvl_decoder *d, activation_shape shapes[N_ACTIV
         [U_DOWN] = {"u down", u[QVL_GROUP_DOWN], f32}};
     for (int i = 0; i < N_ACTIVATIONS; i++)
         shapes[i] = table[i];
+}
+
+/* What the adapters' tails held, of all groups: a few bytes, and with them the passes over the
+ * linears' inputs, down's widest of all, need not be made again. */
+static activation_shape describe_kept_u(const qvl_decoder *d)
+{
+    int64_t used = 0;
+    for (int g = 0; g < QVL_N_GROUPS; g++)
+        used += d->used[g];
+    return (activation_shape){"kept u", d->options.is_training ? used : 0, d->act_bytes};
 }
 
 static void describe_common(const qvl_decoder *d, activation_shape shapes[N_COMMON])
@@ -104,6 +114,7 @@ static qvl_status plan_layers(qvl_decoder *d, qvl_plan *plan, qvl_err *err)
 {
     const int64_t L = d->dims.text.L, first_kept = L - d->options.n_kept;
     activation_shape shapes[N_ACTIVATIONS];
+    const activation_shape kept_u = describe_kept_u(d);
     int shared[N_ACTIVATIONS] = {0};
     char owner[32];
     qvl_status rc = QVL_OK;
@@ -115,9 +126,10 @@ static qvl_status plan_layers(qvl_decoder *d, qvl_plan *plan, qvl_err *err)
         snprintf(owner, sizeof owner, "layer %d", (int)l);
         if (l >= first_kept)
             QVL_TRY(plan_set(d, plan, owner, slots, shapes, N_ACTIVATIONS, err));
-        else
-            for (int i = 0; i < N_ACTIVATIONS; i++)
-                slots[i] = shared[i];
+        else if (kept_u.per_token)
+            QVL_TRY(plan_set(d, plan, owner, &d->layers[l].slot_kept_u, &kept_u, 1, err));
+        for (int i = 0; i < N_ACTIVATIONS && l < first_kept; i++)
+            slots[i] = shared[i];
         snprintf(owner, sizeof owner, "layer %d x in", (int)l);
         QVL_TRY(qvl_plan_add(plan, &d->layers[l].slot_x_in, owner,
                              d->options.tokens * d->dims.text.D, d->act_bytes, err));
@@ -152,6 +164,7 @@ out:
 void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base)
 {
     const int64_t L = d->dims.text.L;
+    const bool has_kept_u = describe_kept_u(d).per_token > 0;
     void *common[N_COMMON];
     d->device_pack = qvl_plan_at(plan, base, d->slot_pack);
     d->inv_freq = qvl_plan_at(plan, base, d->slot_inv_freq);
@@ -163,6 +176,8 @@ void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base)
         decoder_layer *layer = &d->layers[l];
         layer->x_in = qvl_plan_at(plan, base, layer->slot_x_in);
         layer->level = l >= L - d->options.n_kept ? KEPT : RECOMPUTED;
+        if (layer->level != KEPT && has_kept_u)
+            layer->kept_u = qvl_plan_at(plan, base, layer->slot_kept_u);
         for (int i = 0; i < N_ACTIVATIONS; i++)
             layer->at[i] = qvl_plan_at(plan, base, d->slots[l * N_ACTIVATIONS + i]);
     }
@@ -186,7 +201,7 @@ static bool is_kept_first(int activation)
 }
 
 typedef struct layout {
-    activation_shape common[N_COMMON], layer[N_ACTIVATIONS], x_in;
+    activation_shape common[N_COMMON], layer[N_ACTIVATIONS], x_in, kept_u;
     size_t first_bytes, rest_bytes; /* of a layer: what is kept first, and the rest */
     size_t needed_bytes;            /* with every layer in the shared set */
     qvl_decoder_kept kept;          /* the last layer, in the shared set, is one of the whole */
@@ -215,14 +230,15 @@ static layout measure(const qvl_decoder *d, int64_t T, size_t room,
                       const qvl_decoder_offload *offload)
 {
     const int64_t L = d->dims.text.L;
-    layout to = {.x_in = {"x in", d->dims.text.D, d->act_bytes}};
+    layout to = {.x_in = {"x in", d->dims.text.D, d->act_bytes}, .kept_u = describe_kept_u(d)};
     describe_common(d, to.common);
     describe_layer(d, to.layer);
     for (int i = 0; i < N_COMMON; i++)
         to.needed_bytes += padded(&to.common[i], T);
     for (int i = 0; i < N_ACTIVATIONS; i++)
         *(is_kept_first(i) ? &to.first_bytes : &to.rest_bytes) += padded(&to.layer[i], T);
-    to.needed_bytes += (size_t)L * padded(&to.x_in, T) + to.first_bytes + to.rest_bytes;
+    to.needed_bytes += (size_t)L * (padded(&to.x_in, T) + padded(&to.kept_u, T)) + to.first_bytes +
+                       to.rest_bytes;
     if (room < to.needed_bytes || T == 0)
         return to;
     const size_t left = room - to.needed_bytes;
@@ -299,8 +315,10 @@ qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err)
     for (int i = 0; i < N_COMMON; i++)
         common[i] = take(&at, &to.common[i], T);
     set_common(d, common);
-    for (int64_t l = 0; l < L; l++)
+    for (int64_t l = 0; l < L; l++) {
         d->layers[l].x_in = take(&at, &to.x_in, T);
+        d->layers[l].kept_u = to.kept_u.per_token ? take(&at, &to.kept_u, T) : NULL;
+    }
     for (int i = 0; i < N_ACTIVATIONS; i++)
         shared[i] = take(&at, &to.layer[i], T);
     char *const buffers = at;

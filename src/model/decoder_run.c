@@ -25,6 +25,16 @@ static qvl_status run_norm(qvl_decoder *d, void *y, int64_t tail, void *x_out, f
                              err);
 }
 
+/* Nothing below the first adapter needs a gradient: the group that backward ends with; -1: with
+ * none of this layer. */
+static int last_group_of(const qvl_decoder *d, const decoder_layer *layer)
+{
+    for (int g = 0; g < QVL_N_GROUPS && layer == d->layers; g++)
+        if (layer->linear[g].n_adapters)
+            return g;
+    return -1;
+}
+
 /* Where u is kept apart; nowhere on a device with tails. */
 static float *u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group group)
 {
@@ -35,14 +45,27 @@ static float *u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group g
     return d->tail[group] ? NULL : layer->at[SLOT[group]];
 }
 
+/* Where what lies in the tail outlives it; NULL where the tail itself is still there in backward. */
+static void *kept_u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group group)
+{
+    int64_t before = 0;
+    for (int g = 0; g < (int)group; g++)
+        before += d->used[g];
+    return layer->level == KEPT || !layer->kept_u
+               ? NULL
+               : (char *)layer->kept_u + (size_t)(before * d->pack->T) * d->act_bytes;
+}
+
 static qvl_status run_linear(qvl_decoder *d, const decoder_layer *layer, qvl_group group, void *y,
-                             const void *x, qvl_err *err)
+                             const void *x, bool is_recomputation, qvl_err *err)
 {
     const qvl_linear *linear = &layer->linear[group];
     return d->dev->ops->linear(d->dev,
                                &(qvl_linear_args){.linear = linear,
                                                   .y = y,
                                                   .u = u_of(d, layer, group),
+                                                  .kept_u = kept_u_of(d, layer, group),
+                                                  .is_u_kept = is_recomputation,
                                                   .x = x,
                                                   .x_stride = linear->in + d->tail[group],
                                                   .T = d->n_rows,
@@ -80,8 +103,31 @@ static qvl_attention_args attention_of(const qvl_decoder *d, const decoder_layer
                                 .is_causal = true};
 }
 
+/* SwiGLU and down. In recomputation only what down's adapters read of it is wanted. */
+static qvl_status run_mlp(qvl_decoder *d, const decoder_layer *layer, bool is_recomputation,
+                          qvl_err *err)
+{
+    const qvl_linear *down = &layer->linear[QVL_GROUP_DOWN];
+    const bool is_alone = last_group_of(d, layer) == QVL_GROUP_DOWN; /* mlp_backward does not run */
+    if (is_recomputation && down->n_adapters == 0)
+        return QVL_OK;
+    return d->dev->ops->mlp(d->dev,
+                            &(qvl_mlp_args){.linear = down,
+                                            .y = is_recomputation ? NULL : d->delta,
+                                            .h = layer->at[H3],
+                                            .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
+                                            .u = u_of(d, layer, QVL_GROUP_DOWN),
+                                            .kept_u = kept_u_of(d, layer, QVL_GROUP_DOWN),
+                                            .is_u_kept = is_recomputation && !is_alone,
+                                            .gate_up = layer->at[GATE_UP],
+                                            .T = d->n_rows,
+                                            .F = d->weights->Fp,
+                                            .dropout = d->has_dropout ? &d->dropout : NULL},
+                            err);
+}
+
 /* From norm 1 (already run: h1) to the output of down in delta. In recomputation the last product
- * is not needed, only what its adapter saved; likewise those whose results were kept. */
+ * is not needed; likewise those whose results were kept. */
 static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_layer_weights *w,
                              bool is_recomputation, qvl_err *err)
 {
@@ -91,32 +137,23 @@ static qvl_status layer_body(qvl_decoder *d, decoder_layer *layer, const qvl_lay
     const qvl_attention_args attention = attention_of(d, layer);
     const bool has_products = is_recomputation && layer->level != RECOMPUTED;
     qvl_status rc = QVL_OK;
-    QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, has_products ? NULL : at[QKV], at[H1], err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_QKV, has_products ? NULL : at[QKV], at[H1],
+                       is_recomputation, err));
     if (!has_products)
         QVL_TRY(ops->rotate(d->dev, &rotate, err));
     QVL_TRY(ops->attention(d->dev, &attention, err));
     if (qvl_decoder_ends_in_loss_rows(d, layer))
         QVL_TRY(qvl_decoder_gather_rows(d, layer, err));
-    QVL_TRY(
-        run_linear(d, layer, QVL_GROUP_O, d->delta, qvl_decoder_attention_output(d, layer), err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_O, d->delta, qvl_decoder_attention_output(d, layer),
+                       is_recomputation, err));
     QVL_TRY(run_norm(d, at[H2], d->tail[QVL_GROUP_GATE_UP], at[X_MID], at[INV2],
                      qvl_decoder_ends_in_loss_rows(d, layer) ? at[X_MID] : layer->x_in, d->delta,
                      w->norm2, err));
-    QVL_TRY(
-        run_linear(d, layer, QVL_GROUP_GATE_UP, has_products ? NULL : at[GATE_UP], at[H2], err));
+    QVL_TRY(run_linear(d, layer, QVL_GROUP_GATE_UP, has_products ? NULL : at[GATE_UP], at[H2],
+                       is_recomputation, err));
     if (layer->level == AWAY && !is_recomputation)
         QVL_TRY(qvl_decoder_send_away(d, layer, err));
-    QVL_TRY(ops->mlp(d->dev,
-                     &(qvl_mlp_args){.linear = &layer->linear[QVL_GROUP_DOWN],
-                                     .y = is_recomputation ? NULL : d->delta,
-                                     .h = at[H3],
-                                     .h_stride = d->weights->Fp + d->tail[QVL_GROUP_DOWN],
-                                     .u = u_of(d, layer, QVL_GROUP_DOWN),
-                                     .gate_up = at[GATE_UP],
-                                     .T = d->n_rows,
-                                     .F = d->weights->Fp,
-                                     .dropout = d->has_dropout ? &d->dropout : NULL},
-                     err));
+    rc = run_mlp(d, layer, is_recomputation, err);
 out:
     return rc;
 }
@@ -271,10 +308,7 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qv
     for (int64_t l = L - 1; l >= 0; l--) {
         decoder_layer *layer = &d->layers[l];
         const qvl_layer_weights *w = &d->weights->layers[l];
-        int last_group = -1; /* nothing below the first adapter needs a gradient */
-        for (int g = QVL_N_GROUPS - 1; g >= 0 && l == 0; g--)
-            if (layer->linear[g].n_adapters)
-                last_group = g;
+        const int last_group = last_group_of(d, layer);
         if (layer->level == AWAY)
             QVL_TRY(qvl_decoder_bring_back(d, l, err));
         if (layer->level != KEPT) {

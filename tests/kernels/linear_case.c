@@ -99,6 +99,22 @@ static double *spread_u(const qvl_linear_case *c, qvl_kt *kt, const double *u)
     return tail;
 }
 
+int64_t qvl_linear_case_used(const qvl_linear_case *c)
+{
+    return qvl_tail_used(c->linear.n_adapters, c->linear.rank);
+}
+
+double *qvl_linear_case_kept(const qvl_linear_case *c, qvl_kt *kt, const double *u)
+{
+    const int64_t used = qvl_linear_case_used(c);
+    const double *tail = spread_u(c, kt, u);
+    double *kept = qvl_kt_doubles(kt, c->T * used);
+    for (int64_t t = 0; t < c->T; t++)
+        for (int64_t k = 0; k < used; k++)
+            kept[t * used + k] = qvl_kt_round(kt, tail[t * c->tail + k], QVL_KT_ACT);
+    return kept;
+}
+
 static double *tail_of_x(const qvl_linear_case *c, qvl_kt *kt)
 {
     double *y = qvl_kt_doubles(kt, c->T * c->linear.out),

@@ -49,6 +49,10 @@ void qvl_linear_case_fill_x(qvl_linear_case *out, qvl_kt *kt, const qvl_linear_s
 /* x of the down projection: swiglu(gate_up [T, 2F]), rounded as the device keeps it [T, F]. */
 double *qvl_linear_case_swiglu(qvl_kt *kt, const double *gate_up, int64_t T, int64_t F);
 
+/* Of kept_u's rows; and u [T, u_width] as it lies there, rounded as the device keeps it. */
+int64_t qvl_linear_case_used(const qvl_linear_case *c);
+double *qvl_linear_case_kept(const qvl_linear_case *c, qvl_kt *kt, const double *u);
+
 /* Distance of x's rows, for the arguments. */
 int64_t qvl_linear_case_stride(const qvl_linear_case *c);
 

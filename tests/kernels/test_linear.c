@@ -117,6 +117,52 @@ static void high_drop_probability(void **state)
     qvl_kt_verdict(*state);
 }
 
+/* u is kept beside the tail, or comes from there: then what the adapters would drop now makes no
+ * difference. */
+static void kept_case(qvl_kt *kt, const qvl_linear_shape *shape, bool is_kept)
+{
+    char text[120];
+    qvl_linear_case c;
+    qvl_kt_begin(kt, "linear %s, u %s", qvl_linear_shape_text(text, shape),
+                 is_kept ? "from where it was kept" : "is kept");
+    qvl_linear_case_fill(&c, kt, shape, false);
+    const int64_t out = c.linear.out, used = qvl_linear_case_used(&c), n = c.T * used;
+    double *y = qvl_kt_doubles(kt, c.T * out), *u = qvl_kt_doubles(kt, c.T * c.u_width);
+    qvl_ref_linear_forward(y, u, c.x, &c.ref, c.T, c.drops ? &c.ref_dropout : NULL);
+    const double *kept = c.tail ? qvl_linear_case_kept(&c, kt, u) : NULL;
+    c.dropout.step += is_kept && c.tail;
+    const qvl_linear_args args = {.linear = &c.linear,
+                                  .y = qvl_kt_out(kt, "y", c.T * out, QVL_KT_ACT),
+                                  .kept_u = !c.tail   ? NULL
+                                            : is_kept ? qvl_kt_in(kt, "kept", kept, n, QVL_KT_ACT)
+                                                      : qvl_kt_out(kt, "kept", n, QVL_KT_ACT),
+                                  .is_u_kept = is_kept,
+                                  .x = c.x_device,
+                                  .x_stride = qvl_linear_case_stride(&c),
+                                  .T = c.T,
+                                  .dropout = c.drops ? &c.dropout : NULL};
+    qvl_kt_run(kt, call_linear, &args);
+    qvl_kt_check(kt, "y", y, out, QVL_KT_PRODUCT);
+    if (c.tail && !is_kept)
+        qvl_kt_check(kt, "kept", kept, used, QVL_KT_PRODUCT);
+    qvl_linear_case_check(kt, &c, u);
+    qvl_kt_end(kt);
+}
+
+static void kept_apart(void **state)
+{
+    static const qvl_linear_shape SHAPES[] = {
+        {33, 71, {23, 41}, 3, 8, 0.1, true},
+        {1, 64, {64}, 1, 3, 0.5, false},
+        {129, 67, {29, 13, 13}, 5, 64, 0.1, true},
+        {700, 3584, {3584, 512, 512}, 7, 8, 0.1, true}, /* shares of columns, added up */
+    };
+    for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
+        for (int is_kept = 0; is_kept < 2; is_kept++)
+            kept_case(*state, &SHAPES[i], is_kept);
+    qvl_kt_verdict(*state);
+}
+
 /* A workspace for more than this call needs, as in training, where one serves all layers. */
 static void larger_workspace(void **state)
 {
@@ -163,6 +209,7 @@ int main(void)
         cmocka_unit_test_prestate(no_adapters, &kt),
         cmocka_unit_test_prestate(real_widths, &kt),
         cmocka_unit_test_prestate(high_drop_probability, &kt),
+        cmocka_unit_test_prestate(kept_apart, &kt),
         cmocka_unit_test_prestate(larger_workspace, &kt),
     };
     const int code = qvl_kt_open(&kt);

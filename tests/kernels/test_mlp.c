@@ -77,6 +77,60 @@ static void mlp_case(qvl_kt *kt, int64_t T, int64_t in, int64_t out, int64_t ran
     qvl_kt_end(kt);
 }
 
+/* With u from where it was kept: h is made where ranks are too many for one pass in backward, which
+ * then reads it; elsewhere only u is there. Without tails everything is made again. */
+static void kept_case(qvl_kt *kt, int64_t T, int64_t in, int64_t rank)
+{
+    const int64_t F = qvl_kt_width(kt, in), n = T * 2 * F;
+    qvl_linear_case c;
+    qvl_kt_begin(kt, "mlp T=%lld F=%lld R=%lld, u from where it was kept", (long long)T,
+                 (long long)F, (long long)rank);
+    const double *gate_up = qvl_kt_random(kt, n, 1, QVL_KT_ACT);
+    const qvl_linear_shape shape = {
+        .T = T, .in = in, .parts = {40}, .adapted = 1, .rank = rank, .drop_prob = 0.25};
+    qvl_linear_case_fill_x(&c, kt, &shape, "", qvl_linear_case_swiglu(kt, gate_up, T, F), false);
+    const int64_t stride = qvl_linear_case_stride(&c), used = qvl_linear_case_used(&c);
+    double *y = qvl_kt_doubles(kt, T * c.linear.out), *u = qvl_kt_doubles(kt, T * c.u_width);
+    qvl_ref_linear_forward(y, u, c.x, &c.ref, T, &c.ref_dropout);
+    const double *kept = c.tail ? qvl_linear_case_kept(&c, kt, u) : NULL;
+    double *h = qvl_kt_doubles(kt, T * stride);
+    c.dropout.step += c.tail != 0;
+    const qvl_mlp_args args = {
+        .linear = &c.linear,
+        .h = unset_h(kt, T * stride),
+        .h_stride = stride,
+        .u = c.tail ? NULL : qvl_kt_out(kt, "u", T * c.u_width, QVL_KT_F32),
+        .kept_u = c.tail ? qvl_kt_in(kt, "kept", kept, T * used, QVL_KT_ACT) : NULL,
+        .is_u_kept = true,
+        .gate_up = qvl_kt_in(kt, "gate_up", gate_up, n, QVL_KT_ACT),
+        .T = T,
+        .F = F,
+        .dropout = &c.dropout};
+    qvl_kt_run(kt, call_mlp, &args);
+    for (int64_t i = 0; i < T * stride; i++)
+        h[i] = i % stride < F          ? c.x[i / stride * F + i % stride]
+               : i % stride < F + used ? kept[i / stride * used + i % stride - F]
+                                       : 0;
+    if (c.tail)
+        qvl_kt_check_columns(kt, "h", h, stride, F, used, QVL_KT_EXACT);
+    if (!c.tail || used > 32)
+        qvl_kt_check_columns(kt, "h", h, stride, 0, F, QVL_KT_ELEMENT);
+    if (args.u)
+        qvl_kt_check(kt, "u", u, c.u_width, QVL_KT_PRODUCT);
+    qvl_linear_case_check(kt, &c, NULL);
+    qvl_kt_end(kt);
+}
+
+static void kept_apart(void **state)
+{
+    static const int64_t RANKS[] = {1, 8, 32, 64};
+    for (size_t i = 0; i < sizeof RANKS / sizeof *RANKS; i++) {
+        kept_case(*state, 33, 67, RANKS[i]);
+        kept_case(*state, 5, 1030, RANKS[i]);
+    }
+    qvl_kt_verdict(*state);
+}
+
 static void token_counts(void **state)
 {
     static const int64_t COUNTS[] = {0, 1, 2, 7, 33, 64, 65, 129, 257};
@@ -112,6 +166,7 @@ int main(void)
         cmocka_unit_test_prestate(token_counts, &kt),
         cmocka_unit_test_prestate(ranks_and_widths, &kt),
         cmocka_unit_test_prestate(real_widths, &kt),
+        cmocka_unit_test_prestate(kept_apart, &kt),
     };
     const int code = qvl_kt_open(&kt);
     if (code != 0)
