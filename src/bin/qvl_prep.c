@@ -16,7 +16,11 @@ static const char SUMMARY[] =
     "\n"
     "  --help, --help-markdown, --version\n"
     "\n"
-    "Keys (those under Data, and the image limits, have an effect here):\n";
+    "Keys are those of qvl_sft. These have an effect here: all that are under Data;\n"
+    "model_name_or_path, cache_dir, model_revision, image_max_pixels, image_min_pixels and\n"
+    "split_special_tokens; output_dir; seed, which decides what val_size keeps apart; "
+    "on_bad_sample,\n"
+    "strict_paths, ddp_timeout and peer_timeout.\n";
 
 static qvl_status prepare(const qvl_config *config, bool is_check, qvl_world *world, qvl_log *log,
                           qvl_err *err)

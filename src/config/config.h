@@ -20,6 +20,9 @@ extern "C" {
 /* lr_end of a polynomial schedule that is not given one. */
 #define QVL_CONFIG_LR_END 1e-7
 
+/* Shapes that the two ends of warmup_stable_decay may have; a configuration has their number. */
+#define QVL_SCHEDULE_SHAPES "linear|cosine|1-sqrt"
+
 /* Texts are owned by the configuration; NULL where the YAML says null. Lists are comma-separated
  * texts without spaces, as LLaMA-Factory writes them. */
 typedef struct qvl_config {
@@ -50,7 +53,9 @@ typedef struct qvl_config {
     double adam_beta1, adam_beta2, adam_epsilon, max_grad_norm, ddp_timeout;
     int64_t max_steps, seed, data_seed; /* data_seed -1: null */
     char *lr_scheduler_type;
-    double lr_num_cycles, lr_end, lr_power; /* of lr_scheduler_kwargs; NaN when not given */
+    /* of lr_scheduler_kwargs (schedule_args.c); NaN when not given */
+    double lr_num_cycles, lr_end, lr_power, lr_min, lr_min_rate, lr_warmup_rate, lr_timescale;
+    double lr_stable_steps, lr_decay_steps, lr_min_ratio, lr_warmup_shape, lr_decay_shape;
     bool bf16;
     /* qvl's own */
     char *device, *loss_reduction, *steps_rule, *gradient_checkpointing, *vision_cache;
@@ -64,8 +69,8 @@ typedef struct qvl_config {
 } qvl_config;
 
 /* Reads text (the file's content; name for messages) and then the overrides "key=value", checks
- * everything, and fills in defaults. QVL_ECONFIG with name:line of the first fault. *out belongs to
- * the caller. */
+ * everything, and fills in defaults. QVL_ECONFIG with name:line of each key that is at fault, all
+ * in one line. *out belongs to the caller. */
 qvl_status qvl_config_parse(qvl_config **out, const char *text, size_t n_bytes, const char *name,
                             const char *const *overrides, int n_overrides, qvl_err *err);
 void qvl_config_destroy(qvl_config *config); /* NULL is fine */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "src/base/text.h"
+#include "src/config/schedule_args.h"
 
 static bool has_text(const char *text)
 {
@@ -58,37 +59,24 @@ static qvl_status check_targets(const qvl_config *config, const char *name, qvl_
     }
 }
 
-/* The arguments that transformers' schedules take; it fails on others (TypeError). */
+/* What transformers' schedules fail on (TypeError, ValueError). */
 static qvl_status check_scheduler(const qvl_config *config, const char *name, qvl_err *err)
 {
-    static const struct {
-        const char *type, *taken;
-        bool cycles, polynomial;
-    } SCHEDULES[] = {{"cosine", "num_cycles", true, false},
-                     {"cosine_with_restarts", "num_cycles", true, false},
-                     {"polynomial", "lr_end and power", false, true}};
-    char where[300], end[40], rate[40];
-    const char *type = config->lr_scheduler_type, *taken = "none", *wrong = NULL;
-    bool cycles = false, polynomial = false;
-    for (size_t i = 0; i < sizeof SCHEDULES / sizeof *SCHEDULES; i++)
-        if (strcmp(type, SCHEDULES[i].type) == 0) {
-            taken = SCHEDULES[i].taken;
-            cycles = SCHEDULES[i].cycles;
-            polynomial = SCHEDULES[i].polynomial;
-        }
-    if (!isnan(config->lr_num_cycles) && !cycles)
-        wrong = "num_cycles";
-    else if (!isnan(config->lr_end) && !polynomial)
-        wrong = "lr_end";
-    else if (!isnan(config->lr_power) && !polynomial)
-        wrong = "power";
+    char where[300], end[40], rate[40], taken[200];
+    const char *type = config->lr_scheduler_type, *wrong = qvl_schedule_args_misfit(config);
+    const bool has_min =
+        strcmp(type, "cosine_with_min_lr") == 0 || strcmp(type, "cosine_warmup_with_min_lr") == 0;
+    place(where, config, name, "lr_scheduler_kwargs", "lr_scheduler_type");
     if (wrong)
         return qvl_fail(err, QVL_ECONFIG,
-                        "%s: lr_scheduler_kwargs: %s is no argument of %s, which takes %s",
-                        place(where, config, name, "lr_scheduler_kwargs", "lr_scheduler_type"),
-                        wrong, type, taken);
+                        "%s: lr_scheduler_kwargs: %s is no argument of %s, which takes %s", where,
+                        wrong, type, qvl_schedule_args_taken(taken, config));
+    if (has_min && isnan(config->lr_min) == isnan(config->lr_min_rate))
+        return qvl_fail(err, QVL_ECONFIG,
+                        "%s: lr_scheduler_kwargs: %s needs min_lr or min_lr_rate%s", where, type,
+                        isnan(config->lr_min) ? "" : ", and takes one of them only");
     const double lr_end = isnan(config->lr_end) ? QVL_CONFIG_LR_END : config->lr_end;
-    if (polynomial && !(lr_end < config->learning_rate))
+    if (strcmp(type, "polynomial") == 0 && !(lr_end < config->learning_rate))
         return qvl_fail(err, QVL_ECONFIG,
                         "%s: lr_scheduler_kwargs: lr_end is %s%s, expected less than "
                         "learning_rate, which is %s",

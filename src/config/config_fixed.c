@@ -19,6 +19,20 @@ bool qvl_is_choice(const char *choices, const char *text)
     }
 }
 
+const char *qvl_choices_format(char buffer[300], const char *choices)
+{
+    size_t n = 0;
+    for (const char *at = choices; n < 300; at++) {
+        const size_t length = strcspn(at, "|");
+        n += (size_t)snprintf(buffer + n, 300 - n, "%s%.*s", at == choices ? "" : "|",
+                              length ? (int)length : 2, length ? at : "\"\"");
+        at += length;
+        if (!*at)
+            break;
+    }
+    return buffer;
+}
+
 bool qvl_fixed_accepts(const char *choices, const qvl_yaml_node *node)
 {
     bool flag = false;

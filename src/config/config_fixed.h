@@ -13,6 +13,9 @@ extern "C" {
 /* Whether text is one of choices, "a|b|c". */
 bool qvl_is_choice(const char *choices, const char *text);
 
+/* choices as messages show them: the empty value is written "". */
+const char *qvl_choices_format(char buffer[300], const char *choices);
+
 /* Whether a value is one of choices; numbers and booleans compare by value. A list is when all of
  * its entries are. */
 bool qvl_fixed_accepts(const char *choices, const qvl_yaml_node *node);

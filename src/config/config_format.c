@@ -1,10 +1,11 @@
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "src/config/config.h"
+#include "src/config/config_fixed.h"
 #include "src/config/config_table.h"
+#include "src/config/schedule_args.h"
 
 static const void *member_of(const qvl_config *config, const qvl_option *option)
 {
@@ -57,26 +58,6 @@ static qvl_status format_text(qvl_text *out, const char *text, qvl_err *err)
     return rc == QVL_OK ? qvl_text_puts(out, "'", err) : rc;
 }
 
-static qvl_status format_scheduler_kwargs(qvl_text *out, const qvl_config *config, qvl_err *err)
-{
-    const struct {
-        const char *key;
-        double value;
-    } members[] = {{"num_cycles", config->lr_num_cycles},
-                   {"lr_end", config->lr_end},
-                   {"power", config->lr_power}};
-    bool is_first = true;
-    char number[40];
-    qvl_status rc = QVL_OK;
-    for (size_t i = 0; rc == QVL_OK && i < sizeof members / sizeof *members; i++)
-        if (!isnan(members[i].value)) {
-            rc = qvl_text_printf(out, err, "%s%s: %s", is_first ? "{" : ", ", members[i].key,
-                                 qvl_format_double(number, members[i].value));
-            is_first = false;
-        }
-    return rc == QVL_OK ? qvl_text_puts(out, is_first ? "null" : "}", err) : rc;
-}
-
 static qvl_status format_value(qvl_text *out, const qvl_config *config, const qvl_option *option,
                                qvl_err *err)
 {
@@ -95,7 +76,7 @@ static qvl_status format_value(qvl_text *out, const qvl_config *config, const qv
             return qvl_text_puts(out, "null", err);
         return qvl_text_puts(out, qvl_format_double(number, *(const double *)member), err);
     case QVL_OPTION_MAP:
-        return format_scheduler_kwargs(out, config, err);
+        return qvl_schedule_args_format(out, config, err);
     default:
         break;
     }
@@ -121,8 +102,24 @@ out:
     return rc;
 }
 
-static const char *type_name(const qvl_option *option)
+static bool is_number(const qvl_option *option)
 {
+    return option->type == QVL_OPTION_INT || option->type == QVL_OPTION_FLOAT;
+}
+
+/* "1 to 1024" */
+static const char *range_of(char buffer[100], const qvl_option *option)
+{
+    char low[40], high[40];
+    snprintf(buffer, 100, "%s to %s", qvl_option_format_limit(low, option, option->min),
+             qvl_option_format_limit(high, option, option->max));
+    return buffer;
+}
+
+static const char *type_name(char buffer[300], const qvl_option *option)
+{
+    if (option->choices)
+        return qvl_choices_format(buffer, option->choices);
     switch (option->type) {
     case QVL_OPTION_BOOL:
         return "true|false";
@@ -133,12 +130,23 @@ static const char *type_name(const qvl_option *option)
     case QVL_OPTION_MAP:
         return "mapping";
     case QVL_OPTION_TEXT:
-        return option->choices ? option->choices : "text";
+        return "text";
     case QVL_OPTION_LIST:
         return "comma-separated list";
     default:
-        return option->role == QVL_OPTION_FIXED ? option->choices : "any";
+        return "any";
     }
+}
+
+static qvl_status help_line(qvl_text *out, const qvl_option *option, qvl_err *err)
+{
+    char choices[300], range[100];
+    const char *values = option->choices     ? qvl_choices_format(choices, option->choices)
+                         : is_number(option) ? range_of(range, option)
+                                             : NULL;
+    return qvl_text_printf(out, err, "  %-30s %s%s%s%s [%s]\n", option->key, option->help,
+                           values ? " (" : "", values ? values : "", values ? ")" : "",
+                           option->default_text);
 }
 
 qvl_status qvl_config_format_help(qvl_text *out, qvl_err *err)
@@ -149,8 +157,7 @@ qvl_status qvl_config_format_help(qvl_text *out, qvl_err *err)
         if (option->section)
             QVL_TRY(qvl_text_printf(out, err, "\n%s\n", option->section));
         else if (option->role == QVL_OPTION_USED)
-            QVL_TRY(qvl_text_printf(out, err, "  %-30s %s [%s]\n", option->key, option->help,
-                                    option->default_text));
+            QVL_TRY(help_line(out, option, err));
     }
 out:
     return rc;
@@ -167,16 +174,13 @@ static qvl_status add_cell(qvl_text *out, const char *text, qvl_err *err)
 
 static qvl_status markdown_row(qvl_text *out, const qvl_option *option, qvl_err *err)
 {
-    static const char *const EFFECT[] = {"", "no effect: ", "only these: "};
-    char low[40], high[40];
+    static const char *const EFFECT[] = {"", "no effect: ", "other values are refused: "};
+    char choices[300], range[100];
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_text_printf(out, err, "| `%s` | ", option->key));
-    QVL_TRY(add_cell(out, type_name(option), err));
-    if (option->role == QVL_OPTION_USED &&
-        (option->type == QVL_OPTION_INT || option->type == QVL_OPTION_FLOAT))
-        QVL_TRY(qvl_text_printf(out, err, ", %s to %s",
-                                qvl_option_format_limit(low, option, option->min),
-                                qvl_option_format_limit(high, option, option->max)));
+    QVL_TRY(add_cell(out, type_name(choices, option), err));
+    if (is_number(option))
+        QVL_TRY(qvl_text_printf(out, err, ", %s", range_of(range, option)));
     QVL_TRY(
         qvl_text_printf(out, err, " | %s | ", option->default_text ? option->default_text : ""));
     QVL_TRY(add_cell(out, EFFECT[option->role], err));
@@ -196,9 +200,10 @@ qvl_status qvl_config_format_markdown(qvl_text *out, qvl_err *err)
         "compares the two. The keys are LLaMA-Factory's, with its defaults; qvl's own come last.\n"
         "Overrides `key=value` after the file win over it. An unknown key is an error that names\n"
         "file, line and the nearest known key (`ALLOW_EXTRA_ARGS=1` in the environment lets them\n"
-        "pass, as in LLaMA-Factory). Keys marked \"no effect\" are accepted with any value. Keys\n"
-        "marked \"only these\" are accepted with the values listed; others ask for something that\n"
-        "qvl does not do, and are errors that say so. `*` stands for the rest of a name.\n",
+        "pass, as in LLaMA-Factory). Keys marked \"no effect\" are accepted with any value. Where\n"
+        "\"other values are refused\", those ask for something that qvl does not do, and are "
+        "errors\n"
+        "that say so. `*` stands for the rest of a name.\n",
         err));
     for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
         const qvl_option *option = &QVL_OPTIONS[i];

@@ -11,6 +11,7 @@
 #include "src/base/memory.h"
 #include "src/config/config_fixed.h"
 #include "src/config/config_table.h"
+#include "src/config/schedule_args.h"
 
 /* Where a value came from, for messages. */
 typedef struct origin {
@@ -112,13 +113,13 @@ static qvl_status set_number(qvl_config *config, const qvl_option *option,
     return QVL_OK;
 }
 
-/* A null is legal where the default is null (and for max_grad_norm, where it means 0). */
+/* A null is legal where the default is null, and where it means 0 to transformers. */
 static qvl_status set_null(qvl_config *config, const qvl_option *option, const char *where,
                            qvl_err *err)
 {
     const bool may_be_null = strcmp(option->default_text, "null") == 0;
-    if (strcmp(option->key, "max_grad_norm") == 0) {
-        config->max_grad_norm = 0.0;
+    if (strcmp(option->key, "max_grad_norm") == 0 || strcmp(option->key, "warmup_ratio") == 0) {
+        *(double *)member_of(config, option) = 0.0;
         return QVL_OK;
     }
     if (!may_be_null && option->type != QVL_OPTION_TEXT && option->type != QVL_OPTION_LIST)
@@ -135,34 +136,9 @@ static qvl_status set_null(qvl_config *config, const qvl_option *option, const c
     case QVL_OPTION_LIST:
         return set_text(config, option, may_be_null ? NULL : option->default_text, err);
     default: /* lr_scheduler_kwargs */
-        config->lr_num_cycles = config->lr_end = config->lr_power = NAN;
+        qvl_schedule_args_clear(config);
         return QVL_OK;
     }
-}
-
-static qvl_status set_scheduler_kwargs(qvl_config *config, const qvl_yaml_node *node,
-                                       const char *where, qvl_err *err)
-{
-    if (node->kind != QVL_YAML_MAP)
-        return qvl_fail(err, QVL_ECONFIG, "%s: lr_scheduler_kwargs: expected a mapping", where);
-    for (size_t i = 0; i < node->n_children; i++) {
-        const qvl_yaml_node *child = &node->children[i];
-        double *member = strcmp(child->key, "num_cycles") == 0 ? &config->lr_num_cycles
-                         : strcmp(child->key, "lr_end") == 0   ? &config->lr_end
-                         : strcmp(child->key, "power") == 0    ? &config->lr_power
-                                                               : NULL;
-        if (!member)
-            return qvl_fail(err, QVL_ECONFIG,
-                            "%s: lr_scheduler_kwargs: unknown key '%s', expected num_cycles, "
-                            "lr_end or power",
-                            where, child->key);
-        if (child->kind != QVL_YAML_SCALAR || !qvl_parse_double(child->text, member) ||
-            *member < 0 || *member > 1e6)
-            return qvl_fail(err, QVL_ECONFIG,
-                            "%s: lr_scheduler_kwargs.%s: expected a number in 0 to 1e6", where,
-                            child->key);
-    }
-    return QVL_OK;
 }
 
 static qvl_status set_bool(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
@@ -194,6 +170,7 @@ static qvl_status set_word(qvl_config *config, const qvl_option *option, const q
                            const char *where, qvl_err *err)
 {
     bool flag = false;
+    char choices[300];
     if (node->kind != QVL_YAML_SCALAR)
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: expected a text, found a %s", where, option->key,
                         node->kind == QVL_YAML_MAP ? "mapping" : "list");
@@ -202,7 +179,7 @@ static qvl_status set_word(qvl_config *config, const qvl_option *option, const q
         text = flag ? "true" : qvl_is_choice(option->choices, "no") ? "no" : "false";
     if (option->choices && !qvl_is_choice(option->choices, text))
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not one of %s", where, option->key, text,
-                        option->choices);
+                        qvl_choices_format(choices, option->choices));
     /* Its text is a path, but for the words that ask for the newest checkpoint, or none. */
     if (strcmp(option->key, "resume_from_checkpoint") == 0 && qvl_yaml_as_bool(node, &flag))
         text = flag ? "true" : "false";
@@ -221,7 +198,7 @@ static qvl_status set_used(qvl_config *config, const qvl_option *option, const q
     case QVL_OPTION_FLOAT:
         return set_number(config, option, node, where, err);
     case QVL_OPTION_MAP:
-        return set_scheduler_kwargs(config, node, where, err);
+        return qvl_schedule_args_set(config, node, where, err);
     case QVL_OPTION_LIST:
         return set_list(config, option, node, where, err);
     default:
@@ -250,7 +227,7 @@ static qvl_status unknown_key(const char *key, const char *where, qvl_err *err)
 static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, const origin *from,
                              qvl_err *err)
 {
-    char where[300], value[200];
+    char where[300], value[200], choices[300];
     const int index = qvl_option_find(node->key);
     describe(where, from);
     if (index < 0)
@@ -263,13 +240,13 @@ static qvl_status set_option(qvl_config *config, const qvl_yaml_node *node, cons
     if (option->role == QVL_OPTION_FIXED && !qvl_fixed_accepts(option->choices, node))
         return qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not supported, only %s (%s)", where,
                         node->key, qvl_fixed_describe(value, option->choices, node),
-                        option->choices, option->help);
+                        qvl_choices_format(choices, option->choices), option->help);
     return option->role == QVL_OPTION_USED ? set_used(config, option, node, where, err) : QVL_OK;
 }
 
 static qvl_status set_defaults(qvl_config *config, qvl_err *err)
 {
-    config->lr_num_cycles = config->lr_end = config->lr_power = NAN;
+    qvl_schedule_args_clear(config);
     for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
         const qvl_option *option = &QVL_OPTIONS[i];
         if (!option->key || option->role != QVL_OPTION_USED)
@@ -303,6 +280,51 @@ out:
     return rc;
 }
 
+/* Faults of single keys, in one line, so that one start tells all that is to be put right. */
+typedef struct fault_list {
+    qvl_text text;
+    int n;
+} fault_list;
+
+enum { MOST_FAULTS = 5 }; /* that are told */
+
+/* Other failures than of the configuration end the reading. */
+static qvl_status add_fault(fault_list *faults, const qvl_err *fault, qvl_err *err)
+{
+    if (fault->status != QVL_ECONFIG)
+        return qvl_fail(err, fault->status, "%s", fault->text);
+    if (faults->n++ >= MOST_FAULTS)
+        return QVL_OK;
+    return qvl_text_printf(&faults->text, err, "%s%.*s", faults->n > 1 ? "; also " : "",
+                           QVL_ERR_TEXT_BYTES / MOST_FAULTS - 16, fault->text);
+}
+
+static qvl_status set_keys(qvl_config *config, const qvl_yaml_node *root, const char *name,
+                           const char *const *overrides, int n_overrides, qvl_err *err)
+{
+    fault_list faults = {0};
+    qvl_status rc = QVL_OK;
+    for (size_t i = 0; i < root->n_children; i++) {
+        const origin from = {.name = name, .line = root->children[i].line};
+        qvl_err fault = {0};
+        if (set_option(config, &root->children[i], &from, &fault) != QVL_OK)
+            QVL_TRY(add_fault(&faults, &fault, err));
+    }
+    for (int i = 0; i < n_overrides; i++) {
+        qvl_err fault = {0};
+        if (apply_override(config, overrides[i], &fault) != QVL_OK)
+            QVL_TRY(add_fault(&faults, &fault, err));
+    }
+    if (faults.n > MOST_FAULTS)
+        rc =
+            qvl_fail(err, QVL_ECONFIG, "%s; and %d more", faults.text.data, faults.n - MOST_FAULTS);
+    else if (faults.n)
+        rc = qvl_fail(err, QVL_ECONFIG, "%s", faults.text.data);
+out:
+    qvl_text_fini(&faults.text);
+    return rc;
+}
+
 qvl_status qvl_config_parse(qvl_config **out, const char *text, size_t n_bytes, const char *name,
                             const char *const *overrides, int n_overrides, qvl_err *err)
 {
@@ -315,12 +337,7 @@ qvl_status qvl_config_parse(qvl_config **out, const char *text, size_t n_bytes, 
                       err));
     QVL_TRY(set_defaults(config, err));
     QVL_TRY(qvl_yaml_parse(&root, text, n_bytes, name, err));
-    for (size_t i = 0; i < root->n_children; i++) {
-        const origin from = {.name = name, .line = root->children[i].line};
-        QVL_TRY(set_option(config, &root->children[i], &from, err));
-    }
-    for (int i = 0; i < n_overrides; i++)
-        QVL_TRY(apply_override(config, overrides[i], err));
+    QVL_TRY(set_keys(config, root, name, overrides, n_overrides, err));
     QVL_TRY(qvl_config_check(config, name, err));
     *out = config;
     config = NULL;

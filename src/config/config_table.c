@@ -1,44 +1,8 @@
 #include "src/config/config_table.h"
 
-#include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
+#include <stddef.h>
 
-#define USED_(type, key, member, text, low, high, choices, help)                                   \
-    {                                                                                              \
-        key, type, QVL_OPTION_USED, offsetof(qvl_config, member), text, low, high, choices, NULL,  \
-            help                                                                                   \
-    }
-#define BOOL(name, text, help) USED_(QVL_OPTION_BOOL, #name, name, text, 0, 0, NULL, help)
-#define INT(name, text, low, high, help)                                                           \
-    USED_(QVL_OPTION_INT, #name, name, text, low, high, NULL, help)
-#define FLOAT(name, text, low, high, help)                                                         \
-    USED_(QVL_OPTION_FLOAT, #name, name, text, low, high, NULL, help)
-#define TEXT(name, text, help) USED_(QVL_OPTION_TEXT, #name, name, text, 0, 0, NULL, help)
-#define LIST(name, text, help) USED_(QVL_OPTION_LIST, #name, name, text, 0, 0, NULL, help)
-#define CHOICE(name, text, choices, help)                                                          \
-    USED_(QVL_OPTION_TEXT, #name, name, text, 0, 0, choices, help)
-/* The first choice is LLaMA-Factory's default. */
-#define FIXED(key, choices, help)                                                                  \
-    {                                                                                              \
-        key, QVL_OPTION_ANY, QVL_OPTION_FIXED, 0, NULL, 0, 0, choices, NULL, help                  \
-    }
-#define IGNORED(key, help)                                                                         \
-    {                                                                                              \
-        key, QVL_OPTION_ANY, QVL_OPTION_IGNORED, 0, NULL, 0, 0, NULL, NULL, help                   \
-    }
-#define SECTION(title)                                                                             \
-    {                                                                                              \
-        NULL, QVL_OPTION_ANY, QVL_OPTION_IGNORED, 0, NULL, 0, 0, NULL, title, NULL                 \
-    }
-
-#define NO_HUB     "hub access: nothing is fetched from a network"
-#define OTHER      "belongs to a method that qvl does not have"
-#define GENERATION "generation: has no effect on training"
-#define LOADER     "data loading: all cores are used, samples come from one file"
-#define SERVING    "serving: has no effect on training"
-#define VIDEO      "videos are not read; a sample with one is an error"
+#include "src/config/config_rows.h"
 
 const qvl_option QVL_OPTIONS[] = {
     SECTION("Model"),
@@ -58,6 +22,7 @@ const qvl_option QVL_OPTIONS[] = {
     FIXED("resize_vocab", "false", "the vocabulary is not extended"),
     FIXED("add_tokens", "null", "the vocabulary is not extended"),
     FIXED("add_special_tokens", "null", "the vocabulary is not extended"),
+    FIXED("new_special_tokens", "null", "the vocabulary is not extended"),
     FIXED("new_special_tokens_config", "null", "the vocabulary is not extended"),
     IGNORED("init_special_tokens", "the vocabulary is not extended"),
     IGNORED("low_cpu_mem_usage", "host memory never holds the model twice"),
@@ -66,17 +31,22 @@ const qvl_option QVL_OPTIONS[] = {
     FIXED("shift_attn", "false", "shifted attention is not done"),
     FIXED("mixture_of_depths", "null|false", "mixture of depths is not done"),
     FIXED("moe_aux_loss_coef", "null", "the model has no experts"),
-    FIXED("use_unsloth", "false", "qvl has its own kernels"),
-    FIXED("use_unsloth_gc", "false", "see gradient_checkpointing"),
-    FIXED("enable_liger_kernel", "false", "qvl has its own kernels"),
-    FIXED("use_v1_kernels", "false", "qvl has its own kernels"),
-    FIXED("use_kt", "false", "qvl has its own kernels"),
+    IGNORED("use_unsloth", KERNELS),
+    IGNORED("use_unsloth_gc", "see gradient_checkpointing"),
+    IGNORED("enable_liger_kernel", KERNELS),
+    IGNORED("use_liger_kernel", KERNELS),
+    IGNORED("liger_kernel_config", KERNELS),
+    IGNORED("use_v1_kernels", KERNELS),
+    FIXED("use_kt", "false", KERNELS),
     IGNORED("kt_*", OTHER),
+    IGNORED("chunk_size", OTHER),
+    IGNORED("cpu_infer", OTHER),
+    IGNORED("mode", OTHER),
     IGNORED("use_reentrant_gc", "recomputation has one form"),
     FIXED("upcast_layernorm", "false", "norms are computed in float32 from the weights as stored"),
-    FIXED("upcast_lmhead_output", "false", "losses are computed in float32 anyway"),
+    IGNORED("upcast_lmhead_output", "losses are computed in float32 anyway"),
     FIXED("train_from_scratch", "false", "the model's weights are read from its files"),
-    FIXED("infer_backend", "huggingface|hf", "training has one backend"),
+    IGNORED("infer_backend", GENERATION),
     IGNORED("infer_dtype", GENERATION),
     IGNORED("use_kv_cache", GENERATION),
     IGNORED("use_cache", GENERATION),
@@ -92,6 +62,8 @@ const qvl_option QVL_OPTIONS[] = {
     IGNORED("video_min_pixels", VIDEO),
     IGNORED("video_fps", VIDEO),
     IGNORED("video_maxlen", VIDEO),
+    IGNORED("video_resolution", VIDEO),
+    IGNORED("visual_inputs", "images are read where samples have them"),
     FIXED("image_do_pan_and_scan", "false", "belongs to other models"),
     FIXED("crop_to_patches", "false", "belongs to other models"),
     FIXED("use_audio_in_video", "false", "belongs to other models"),
@@ -120,6 +92,7 @@ const qvl_option QVL_OPTIONS[] = {
     FIXED("freeze_vision_tower", "true",
           "the vision tower is frozen; its features are computed once"),
     FIXED("freeze_multi_modal_projector", "true", "the projector is frozen"),
+    FIXED("train_mm_proj_only", "false", "the projector is frozen"),
     FIXED("freeze_language_model", "false", "the adapters are on the language model"),
     FIXED("pure_bf16", "false", "adapters and optimiser are float32"),
     BOOL(disable_shuffling, "false", "samples in the order of the data"),
@@ -127,6 +100,7 @@ const qvl_option QVL_OPTIONS[] = {
     FIXED("compute_accuracy", "false", "token accuracy is not computed"),
     FIXED("early_stopping_steps", "null", "early stopping is not done"),
     IGNORED("include_effective_tokens_per_second", "tokens per second are always reported"),
+    IGNORED("include_tokens_per_second", "tokens per second are always reported"),
     IGNORED("freeze_trainable_*", OTHER),
     IGNORED("freeze_extra_modules", OTHER),
     IGNORED("oft_*", OTHER),
@@ -167,6 +141,7 @@ const qvl_option QVL_OPTIONS[] = {
     TEXT(dataset_dir, "data", "directory of dataset_info.json and the data files"),
     TEXT(media_dir, "null", "directory of the images; null: dataset_dir"),
     INT(cutoff_len, "2048", 16, 1 << 20, "a sample's tokens are cut to this length"),
+    FIXED("reserved_label_len", "1", "cutoff_len is shared out as LLaMA-Factory does from 0.8"),
     BOOL(train_on_prompt, "false", "prompts are supervised too"),
     BOOL(mask_history, "false", "only the last answer is supervised"),
     INT(max_samples, "null", 1, 4294967295.0, "first so many samples of each data set"),
@@ -209,8 +184,10 @@ const qvl_option QVL_OPTIONS[] = {
          "checkpoint directory to go on from; true: the newest, which must be there; null: the "
          "newest if there is one; false: none"),
     FIXED("report_to", "none|all|null|", "trainer_log.jsonl and trainer_state.json are written"),
-    IGNORED("run_name", "tracking: no tracker is called"),
-    IGNORED("logging_dir", "tracking: no tracker is called"),
+    IGNORED("run_name", TRACKING),
+    IGNORED("logging_dir", TRACKING),
+    IGNORED("project", TRACKING),
+    IGNORED("trackio_*", TRACKING),
     IGNORED("logging_strategy", "see logging_steps"),
     IGNORED("log_level", "there is one level"),
     IGNORED("log_level_replica", "rank 0 logs"),
@@ -219,25 +196,37 @@ const qvl_option QVL_OPTIONS[] = {
     IGNORED("save_safetensors", "adapters are written as safetensors"),
     FIXED("save_on_each_node", "false", "rank 0 writes"),
     FIXED("push_to_hub", "false", "nothing is sent to a network"),
+    IGNORED("push_to_hub_*", NO_HUB),
     IGNORED("hub_*", NO_HUB),
+    IGNORED("enable_jit_checkpoint", "SIGTERM saves a checkpoint anyway"),
+    IGNORED("restore_callback_states_from_checkpoint", "a resumed run has all of its state"),
+    IGNORED("skip_memory_metrics", "memory is always reported"),
 
     SECTION("Training"),
     INT(per_device_train_batch_size, "8", 1, 65536, "samples of a micro-batch"),
+    FIXED("per_gpu_train_batch_size", "null", "say per_device_train_batch_size"),
     INT(gradient_accumulation_steps, "1", 1, 65536, "micro-batches of a rank in one step"),
     FLOAT(learning_rate, "5e-5", 1e-20, 10, "largest rate of the schedule"),
     FLOAT(num_train_epochs, "3.0", 1e-6, 1e6, "passes over the data"),
     INT(max_steps, "-1", -1, 1e9, "steps to do; above 0 it wins over num_train_epochs"),
     CHOICE(lr_scheduler_type, "linear",
-           "linear|cosine|constant|constant_with_warmup|cosine_with_restarts|polynomial",
+           "linear|cosine|constant|constant_with_warmup|cosine_with_restarts|polynomial|"
+           "cosine_with_min_lr|cosine_warmup_with_min_lr|inverse_sqrt|warmup_stable_decay",
            "shape of the rate after warm-up"),
     {"lr_scheduler_kwargs", QVL_OPTION_MAP, QVL_OPTION_USED, 0, "null", 0, 0, NULL, NULL,
-     "num_cycles (cosine, cosine_with_restarts), lr_end and power (polynomial)"},
+     "arguments of the schedule, with transformers' names: num_cycles, lr_end, power, ..."},
     FLOAT(warmup_ratio, "0.0", 0, 1, "share of the steps with a rising rate"),
     FLOAT(warmup_steps, "0", 0, 1e9, "steps with a rising rate; above 0 it wins; below 1: a share"),
     BOOL(bf16, "false", "bf16 weights and activations on GPUs; the CPU computes in float32"),
     FIXED("fp16", "false", "float16 training is not done; bf16 has its range"),
     IGNORED("tf32", "float32 products are exact"),
-    FIXED("optim", "adamw_torch|adamw_torch_fused", "the optimiser is AdamW"),
+    IGNORED("half_precision_backend", "see bf16"),
+    IGNORED("fp16_*", "see bf16"),
+    FIXED("optim",
+          "adamw_torch|adamw_torch_fused|adamw_apex_fused|adamw_torch_npu_fused|adamw_torch_xla",
+          "the optimiser is AdamW"),
+    FIXED("adafactor", "false", "the optimiser is AdamW"),
+    IGNORED("optim_target_modules", OTHER),
     FIXED("optim_args", "null", "the optimiser is AdamW"),
     FLOAT(adam_beta1, "0.9", 0, 0.999999, "decay of the first moment"),
     FLOAT(adam_beta2, "0.999", 0, 0.99999999, "decay of the second moment"),
@@ -253,50 +242,82 @@ const qvl_option QVL_OPTIONS[] = {
     IGNORED("dataloader_pin_memory", LOADER),
     IGNORED("dataloader_prefetch_factor", LOADER),
     IGNORED("dataloader_persistent_workers", LOADER),
+    IGNORED("dataloader_in_order", LOADER),
+    IGNORED("dataloader_multiprocessing_context", LOADER),
+    IGNORED("dispatch_batches", LOADER),
+    FIXED("split_batches", "null|false", "a batch is the samples of one rank"),
     FIXED("dataloader_drop_last", "false", "the last samples of an epoch are used"),
     FIXED("group_by_length", "false", "packing leaves no padding to save"),
+    FIXED("train_sampling_strategy", "random", "see disable_shuffling"),
+    FIXED("sortish_sampler", "false", "see disable_shuffling"),
     IGNORED("length_column_name", LOADER),
     IGNORED("ddp_find_unused_parameters", "all adapters are reduced in one buffer"),
     IGNORED("ddp_backend", "ranks talk through MPI and NCCL"),
     IGNORED("ddp_bucket_cap_mb", "all adapters are reduced in one buffer"),
     IGNORED("ddp_broadcast_buffers", "there are no buffers to broadcast"),
-    FIXED("deepspeed", "null", "the base weights are whole on every rank; remove the line"),
-    FIXED("fsdp", "null|", "the base weights are whole on every rank; remove the line"),
-    IGNORED("fsdp_config", "see fsdp"),
+    IGNORED("ddp_static_graph", "all adapters are reduced in one buffer"),
+    FIXED("deepspeed", "null|false|", "the base weights are whole on every rank"),
+    FIXED("fsdp", "null|false|", "the base weights are whole on every rank"),
+    IGNORED("fsdp_*", "see fsdp"),
+    FIXED("parallelism_config", "null", "the base weights are whole on every rank"),
+    IGNORED("mp_parameters", "ranks are started by mpirun or srun"),
     IGNORED("accelerator_config", "ranks are dealt batches as its defaults do"),
     IGNORED("average_tokens_across_devices", "see loss_reduction"),
     IGNORED("remove_unused_columns", LOADER),
     IGNORED("include_num_input_tokens_seen", "tokens per second are always reported"),
     FIXED("neftune_noise_alpha", "null", "noise on embeddings is not done"),
     FIXED("label_smoothing_factor", "0.0", "label smoothing is not done"),
-    FIXED("auto_find_batch_size", "false", "memory is planned before the start"),
+    IGNORED("auto_find_batch_size", "memory is planned before the start; batches stay as given"),
     FIXED("ignore_data_skip", "false", "a resumed run goes on with the next sample"),
     IGNORED("full_determinism", "every run is deterministic"),
     IGNORED("gradient_checkpointing_kwargs", "recomputation has one form"),
+    IGNORED("activation_checkpointing_kwargs", "recomputation has one form"),
     FIXED("use_cpu", "false", "say device: cpu"),
     FIXED("no_cuda", "false", "say device: cpu"),
-    IGNORED("torch_compile*", "qvl is compiled"),
+    IGNORED("use_mps_device", "see device"),
+    IGNORED("tpu_*", "see device"),
+    IGNORED("torch_compile*", PYTORCH),
+    IGNORED("torchdynamo", PYTORCH),
+    IGNORED("torch_empty_cache_steps", PYTORCH),
+    IGNORED("use_ipex", PYTORCH),
+    IGNORED("jit_mode_eval", PYTORCH),
+    IGNORED("debug", PYTORCH),
     IGNORED("local_rank", "MPI numbers the ranks"),
     FIXED("use_ray", "false", "ranks are started by mpirun or srun"),
-    IGNORED("ray_*", OTHER),
+    IGNORED("ray_*", "see use_ray"),
+    IGNORED("placement_strategy", "see use_ray"),
+    IGNORED("resources_per_worker", "see use_ray"),
+    IGNORED("master_addr", "see use_ray"),
+    IGNORED("master_port", "see use_ray"),
     FIXED("fp8", "false", "fp8 products are not done"),
     IGNORED("fp8_*", OTHER),
     FIXED("enable_torch_profiler", "false", "the run ends with a table of where the time went"),
     IGNORED("profiler_*", OTHER),
+    IGNORED("profile_modules", OTHER),
 
     SECTION("Evaluation"),
     INT(per_device_eval_batch_size, "8", 1, 65536, "samples of an evaluation batch"),
+    FIXED("per_gpu_eval_batch_size", "null", "say per_device_eval_batch_size"),
     CHOICE(eval_strategy, "no", "no|steps|epoch", "when the evaluation loss is computed"),
     FLOAT(eval_steps, "null", 1e-9, 1e9, "steps between evaluations; null: logging_steps"),
     IGNORED("eval_accumulation_steps", "evaluation keeps no logits"),
     FIXED("eval_delay", "0", "evaluation starts with its first interval"),
     FIXED("eval_on_start", "false", "evaluation starts with its first interval"),
-    IGNORED("prediction_loss_only", "evaluation computes the loss"),
+    IGNORED("prediction_loss_only", ONLY_LOSS),
+    IGNORED("bf16_full_eval", "evaluation computes as training does"),
+    IGNORED("eval_do_concat_batches", ONLY_LOSS),
+    IGNORED("eval_use_gather_object", ONLY_LOSS),
+    IGNORED("batch_eval_metrics", ONLY_LOSS),
+    IGNORED("include_for_metrics", ONLY_LOSS),
+    IGNORED("include_inputs_for_metrics", ONLY_LOSS),
+    IGNORED("use_legacy_prediction_loop", ONLY_LOSS),
+    FIXED("past_index", "-1", "belongs to other models"),
     IGNORED("label_names", "the labels are the labels"),
     FIXED("predict_with_generate", "false", "generation is not part of training"),
     FIXED("load_best_model_at_end", "false", "the last adapter is the result"),
     IGNORED("metric_for_best_model", "see load_best_model_at_end"),
     IGNORED("greater_is_better", "see load_best_model_at_end"),
+    IGNORED("generation_config", GENERATION),
     IGNORED("do_sample", GENERATION),
     IGNORED("temperature", GENERATION),
     IGNORED("top_p", GENERATION),
@@ -339,49 +360,3 @@ const qvl_option QVL_OPTIONS[] = {
 };
 
 const size_t QVL_N_OPTIONS = sizeof QVL_OPTIONS / sizeof *QVL_OPTIONS;
-
-static const struct {
-    const char *old_name, *key;
-} ALIASES[] = {{"evaluation_strategy", "eval_strategy"}};
-
-static bool matches(const char *pattern, const char *key)
-{
-    const size_t n = strlen(pattern);
-    if (n && pattern[n - 1] == '*')
-        return strncmp(pattern, key, n - 1) == 0 && strlen(key) >= n - 1;
-    return strcmp(pattern, key) == 0;
-}
-
-int qvl_option_find(const char *key)
-{
-    for (size_t i = 0; i < sizeof ALIASES / sizeof *ALIASES; i++)
-        if (strcmp(key, ALIASES[i].old_name) == 0)
-            key = ALIASES[i].key;
-    for (size_t i = 0; i < QVL_N_OPTIONS; i++)
-        if (QVL_OPTIONS[i].key && matches(QVL_OPTIONS[i].key, key))
-            return (int)i;
-    return -1;
-}
-
-const char *qvl_option_nearest(const char *key)
-{
-    const char *nearest = NULL;
-    int least = (int)strlen(key) / 3 + 2; /* further away is no misspelling */
-    for (size_t i = 0; i < QVL_N_OPTIONS; i++) {
-        const char *known = QVL_OPTIONS[i].key;
-        const int distance = known && !strchr(known, '*') ? qvl_edit_distance(key, known) : 99;
-        if (distance < least) {
-            least = distance;
-            nearest = known;
-        }
-    }
-    return nearest;
-}
-
-const char *qvl_option_format_limit(char buffer[40], const qvl_option *option, double limit)
-{
-    if (option->type != QVL_OPTION_INT)
-        return qvl_format_double(buffer, limit);
-    snprintf(buffer, 40, "%" PRId64, (int64_t)limit);
-    return buffer;
-}

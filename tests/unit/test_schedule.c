@@ -1,4 +1,4 @@
-/* The learning rate of every step: REFERENCE 8.7's table, and the six shapes as transformers
+/* The learning rate of every step: REFERENCE 8.7's table, and the shapes as transformers
  * computes them. */
 #include "src/train/schedule.h"
 
@@ -180,12 +180,184 @@ static void polynomial_ends_at_lr_end(void **state)
         expect_rate(&s, k, 0.01 * (double)k / 100.0);
 }
 
+/* Values that the functions of transformers 5.24 give for a rate of 2e-4, with the warm-up and the
+ * number of steps of each row; of warmup_stable_decay with what LLaMA-Factory 0.9.5 fills in. */
+static const struct {
+    const char *type, *kwargs;
+    int warmup, steps;
+    struct {
+        int64_t k;
+        double rate;
+    } at[6];
+} TRANSFORMERS[] = {
+    {"cosine_with_min_lr",
+     "{min_lr: 1e-5}",
+     10,
+     100,
+     {{0, 0.0},
+      {3, 6e-05},
+      {10, 0.0002},
+      {50, 0.0001214965768783584},
+      {99, 1.0057871433185903e-05}}},
+    {"cosine_with_min_lr",
+     "{min_lr_rate: 0.1, num_cycles: 1.5}",
+     0,
+     100,
+     {{0, 0.0002},
+      {3, 0.00019642643171092488},
+      {10, 0.0001629006727063226},
+      {50, 0.00010999999999999999},
+      {99, 2.03994231857228e-05}}},
+    {"cosine_warmup_with_min_lr",
+     "{min_lr_rate: 0.1, min_lr: null}",
+     10,
+     100,
+     {{0, 2e-05},
+      {3, 8e-05},
+      {10, 0.00019994517443171862},
+      {50, 0.0001225255790864059},
+      {99, 2e-05}}},
+    {"cosine_warmup_with_min_lr",
+     "{min_lr: 3e-5, warmup_lr_rate: 0.25}",
+     10,
+     100,
+     {{0, 5e-05},
+      {3, 0.0001},
+      {10, 0.00019994822029662318},
+      {50, 0.00012682971358160555},
+      {99, 3e-05}}},
+    {"inverse_sqrt",
+     "null",
+     10,
+     100,
+     {{0, 0.0},
+      {3, 6e-05},
+      {10, 0.0002},
+      {50, 8.944271909999159e-05},
+      {99, 6.356417261637282e-05}}},
+    {"inverse_sqrt",
+     "null",
+     0,
+     100,
+     {{0, 0.0002},
+      {3, 0.00019997000674831295},
+      {10, 0.00019990007493755465},
+      {50, 0.0001995018672215266},
+      {99, 0.00019901729062699988}}},
+    {"inverse_sqrt",
+     "{timescale: 7}",
+     10,
+     100,
+     {{0, 0.0},
+      {3, 6e-05},
+      {10, 0.0002},
+      {50, 7.718449849879599e-05},
+      {99, 5.400617248673218e-05}}},
+    {"warmup_stable_decay",
+     "null",
+     10,
+     101,
+     {{0, 0.0},
+      {3, 6e-05},
+      {39, 0.0002},
+      {40, 0.0002},
+      {70, 0.00010257479136549889},
+      {99, 5.300124385410943e-07}}},
+    {"warmup_stable_decay",
+     "{num_decay_steps: 20}",
+     10,
+     101,
+     {{3, 6e-05}, {39, 0.0002}, {40, 0.0002}, {59, 1.231165940486234e-06}, {60, 0.0}, {99, 0.0}}},
+    {"warmup_stable_decay",
+     "{num_stable_steps: 40, min_lr_ratio: 0.1, decay_type: linear, warmup_type: cosine}",
+     10,
+     101,
+     {{0, 2e-05},
+      {3, 5.709932729367742e-05},
+      {39, 0.0002},
+      {40, 0.0002},
+      {70, 0.00014098360655737707},
+      {99, 5.540983606557377e-05}}},
+    {"warmup_stable_decay",
+     "{min_lr_ratio: 0.05, decay_type: 1-sqrt, warmup_type: 1-sqrt}",
+     10,
+     101,
+     {{0, 1e-05},
+      {3, 4.103459495852564e-05},
+      {39, 0.0002},
+      {40, 0.0002},
+      {70, 6.675549406952743e-05},
+      {99, 1.3140712185283787e-05}}},
+    {"warmup_stable_decay",
+     "{num_cycles: 1.25}",
+     0,
+     101,
+     {{0, 0.0002},
+      {3, 0.0002},
+      {39, 0.00017693339709828792},
+      {40, 0.00016905854550141716},
+      {70, 5.750569483165773e-05},
+      {99, 0.0001228950549950134}}},
+};
+
+static void rates_are_transformers_to_the_last_digits(void **state)
+{
+    char lines[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof TRANSFORMERS / sizeof *TRANSFORMERS; i++) {
+        snprintf(lines, sizeof lines,
+                 "learning_rate: 2e-4\nlr_scheduler_type: %s\nwarmup_steps: %d\n"
+                 "lr_scheduler_kwargs: %s\n",
+                 TRANSFORMERS[i].type, TRANSFORMERS[i].warmup, TRANSFORMERS[i].kwargs);
+        const qvl_schedule s = make(lines, TRANSFORMERS[i].steps);
+        for (int j = 0; j < 6; j++) {
+            const int64_t k = TRANSFORMERS[i].at[j].k;
+            const double got = qvl_schedule_rate(&s, k), want = TRANSFORMERS[i].at[j].rate;
+            if (j > 0 && k == 0) /* fewer values */
+                break;
+            if (!(fabs(got - want) <= 1e-15 * fabs(want)))
+                fail_msg("%s %s step %d: %.17g, expected %.17g", TRANSFORMERS[i].type,
+                         TRANSFORMERS[i].kwargs, (int)k, got, want);
+        }
+    }
+}
+
+/* Whatever is asked for, rates are numbers. */
+static void ends_of_schedules_are_numbers(void **state)
+{
+    static const char *const TYPES[] = {
+        "cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 0}",
+        "cosine_warmup_with_min_lr\nlr_scheduler_kwargs: {min_lr: 0, warmup_lr_rate: 0}",
+        "inverse_sqrt\nlr_scheduler_kwargs: {timescale: 1}", "warmup_stable_decay",
+        "warmup_stable_decay\nlr_scheduler_kwargs: {num_decay_steps: 0, num_stable_steps: 0}"};
+    static const int WARMUPS[] = {0, 1, 4, 5, 6};
+    char lines[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
+        for (size_t w = 0; w < sizeof WARMUPS / sizeof *WARMUPS; w++) {
+            snprintf(lines, sizeof lines,
+                     "learning_rate: 1.0\nlr_scheduler_type: %s\n"
+                     "warmup_steps: %d\n",
+                     TYPES[i], WARMUPS[w]);
+            const qvl_schedule s = make(lines, 5);
+            for (int64_t k = 0; k <= 5; k++) {
+                const double got = qvl_schedule_rate(&s, k);
+                if (!(got >= 0.0 && got <= 1.0))
+                    fail_msg("%s step %d: %g", lines, (int)k, got);
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_of_the_reference),    cmocka_unit_test(warm_up_is_counted),
-        cmocka_unit_test(shapes_are_transformers),   cmocka_unit_test(restarts_restart),
+        cmocka_unit_test(table_of_the_reference),
+        cmocka_unit_test(warm_up_is_counted),
+        cmocka_unit_test(shapes_are_transformers),
+        cmocka_unit_test(restarts_restart),
         cmocka_unit_test(polynomial_ends_at_lr_end),
+        cmocka_unit_test(rates_are_transformers_to_the_last_digits),
+        cmocka_unit_test(ends_of_schedules_are_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
