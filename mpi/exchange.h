@@ -37,8 +37,8 @@ qvl_status qvl_exchange_broadcast(qvl_exchange *exchange, void *buffer, size_t b
                                   qvl_err *err);
 
 /* Expected: from now on this rank does nothing but call CUDA and wait for the GPU, and polls, sums
- * or says so again within the world's deadline, or the process ends (stall_watch.h). NULL is fine.
- */
+ * or says so again within the world's deadline and a margin, or the process ends (stall_watch.h).
+ * NULL is fine. */
 void qvl_exchange_expect(qvl_exchange *exchange, bool is_expected);
 
 /* For whoever has waited for the stream for so long: QVL_EDEVICE when NCCL reports a fault or the

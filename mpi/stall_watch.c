@@ -19,7 +19,8 @@ struct qvl_stall_watch {
     double silent_s;
 };
 
-/* Not through stdio or the log, and not through MPI, which the main thread may be holding. */
+/* Not through standard error's buffer or the log, and not through MPI, which the main thread may be
+ * holding. */
 static void end_process(qvl_stall_watch *w)
 {
     char line[1536], where[128];

@@ -26,8 +26,8 @@ enum { PARTIAL_SUMS = 1024, STAGING_BUFFERS = 8, LORA_COUNTERS = 1 << 19 };
 static const size_t STAGING_BYTES = (size_t)8 << 20;
 static const size_t GEMM_WORKSPACE_BYTES = (size_t)32 << 20;
 
-// Pinned pieces through which load_rows, fetch and uploads from pageable memory go; several threads
-// share them.
+// Pinned pieces through which load_rows, fetch and, on the compute lane, uploads from pageable
+// memory go; several threads share them.
 struct staging {
     pthread_mutex_t mutex;
     pthread_cond_t is_free;
@@ -73,8 +73,8 @@ static inline cudaStream_t compute_of(const qvl_device *dev)
 // Whether the GPU of this process can set a kernel up before the one ahead of it has ended.
 bool can_launch_early(void);
 
-// Loads the kernels that are queued behind a sum over GPUs: loading one may wait for what runs, and
-// a sum whose peer is gone never ends.
+// Loads the kernels that are queued behind a sum over GPUs, but for fold's, which has run before
+// the first step: loading one may wait for what runs, and a sum whose peer is gone never ends.
 cudaError_t preload_optimizer(void);
 
 // QVL_OK, or QVL_EDEVICE with the operation and CUDA's reason.

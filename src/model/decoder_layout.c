@@ -237,8 +237,8 @@ static layout measure(const qvl_decoder *d, int64_t T, size_t room,
         to.needed_bytes += padded(&to.common[i], T);
     for (int i = 0; i < N_ACTIVATIONS; i++)
         *(is_kept_first(i) ? &to.first_bytes : &to.rest_bytes) += padded(&to.layer[i], T);
-    to.needed_bytes += (size_t)L * (padded(&to.x_in, T) + padded(&to.kept_u, T)) + to.first_bytes +
-                       to.rest_bytes;
+    to.needed_bytes +=
+        (size_t)L * (padded(&to.x_in, T) + padded(&to.kept_u, T)) + to.first_bytes + to.rest_bytes;
     if (room < to.needed_bytes || T == 0)
         return to;
     const size_t left = room - to.needed_bytes;

@@ -45,7 +45,8 @@ static float *u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group g
     return d->tail[group] ? NULL : layer->at[SLOT[group]];
 }
 
-/* Where what lies in the tail outlives it; NULL where the tail itself is still there in backward. */
+/* Where what lies in the tail outlives it; NULL where the tail itself is still there in backward.
+ */
 static void *kept_u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group group)
 {
     int64_t before = 0;

@@ -158,12 +158,14 @@ static qvl_status run_pieces(loading *l, qvl_err *err)
     return rc == QVL_OK ? l->weights->dev->ops->wait(l->weights->dev, QVL_LANE_COPY, err) : rc;
 }
 
-/* What one rank read, to all others. */
+/* What one rank read, to all others. Behind a broadcast whose peer is stopped a call to CUDA or
+ * NCCL may not return. */
 static qvl_status broadcast_slots(loading *l, qvl_err *err)
 {
     qvl_weights *w = l->weights;
     qvl_exchange *exchange = l->source->exchange;
     qvl_status rc = QVL_OK;
+    qvl_exchange_expect(exchange, true);
     for (size_t i = 0; i < w->plan.n_slots; i++)
         QVL_TRY(qvl_exchange_broadcast(exchange, qvl_plan_at(&w->plan, w->base, (int)i),
                                        w->plan.slots[i].bytes, l->owners[i], err));
@@ -171,6 +173,7 @@ static qvl_status broadcast_slots(loading *l, qvl_err *err)
         QVL_TRY(qvl_exchange_broadcast(exchange, w->embed_base, (size_t)w->embed_bytes, 0, err));
     QVL_TRY(w->dev->ops->wait(w->dev, QVL_LANE_REDUCE, err));
 out:
+    qvl_exchange_expect(exchange, false);
     return rc;
 }
 

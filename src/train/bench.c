@@ -331,7 +331,7 @@ qvl_status qvl_bench(const qvl_config *config, bool is_json, qvl_world *world, q
     quiet.rank = is_json ? 1 : log->rank; /* only rank 0 prints */
     qvl_world_set_deadline(world, qvl_config_deadline(config));
     QVL_TRY(qvl_alloc(&m, 1, sizeof *m, "measurements", err));
-    QVL_TRY(qvl_run_open(&run, config, false, world, &quiet, err));
+    QVL_TRY(qvl_run_open(&run, config, QVL_RUN_MEASURES, world, &quiet, err));
     QVL_TRY(qvl_run_plan(&run, err));
     qvl_run_print_plan(&run);
     QVL_TRY(qvl_world_agree(world, qvl_memory_plan_require(&run.memory, run.dev, err), err));

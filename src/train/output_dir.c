@@ -49,7 +49,7 @@ out:
     return rc;
 }
 
-/* Names under which we write before we rename: X.PID.tmp. */
+/* Names under which we write before we rename: X.PID.tmp, where digits may follow PID. */
 static bool is_leftover(const char *name)
 {
     const size_t n = strlen(name);
@@ -251,6 +251,8 @@ qvl_status qvl_output_dir_lock(int *out_fd, const char *output_dir, qvl_log *log
             return QVL_OK;
         }
         const int failed = errno;
+        if (failed == ENOENT && qvl_directory_create(output_dir, err) == QVL_OK)
+            continue; /* whoever had it took it back with the directory */
         if ((failed != EAGAIN && failed != EACCES) || access(path, W_OK) != 0)
             return qvl_fail_errno(err, failed, 1, "%s", path);
         nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);

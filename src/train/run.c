@@ -96,23 +96,20 @@ out:
     return rc;
 }
 
-/* Before a file is written into output_dir, so that a second run with the same one does not replace
- * what the first is reading. */
+/* Before data are encoded, which may write a file: a second qvl_sft with the same output_dir does
+ * not replace what the first is reading. */
 static qvl_status take_output(qvl_run *run, qvl_err *err)
 {
-    const qvl_config *c = run->config;
-    const bool is_written_to =
-        c->dataset && c->dataset[0] && !(c->tokenized_path && c->tokenized_path[0]);
-    const bool is_due = is_written_to && !run->is_check;
+    const char *dataset = run->config->dataset;
+    const bool is_due = run->purpose == QVL_RUN_TRAINS && dataset && dataset[0];
     return qvl_world_agree(run->world, is_due ? qvl_run_take_output(run, err) : QVL_OK, err);
 }
 
-qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, qvl_world *world,
-                        qvl_log *log, qvl_err *err)
+qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, qvl_run_purpose purpose,
+                        qvl_world *world, qvl_log *log, qvl_err *err)
 {
     qvl_status rc = QVL_OK;
-    *run =
-        (qvl_run){.config = config, .is_check = is_check, .world = world, .log = log, .lock = -1};
+    *run = (qvl_run){.config = config, .purpose = purpose, .world = world, .log = log, .lock = -1};
     qvl_timer_start(&run->timer);
     qvl_world_set_phase(world, "opening the model");
     QVL_TRY(qvl_device_choose(&run->dev, &run->exchange, &run->n_threads, config, world, log, err));
@@ -172,7 +169,6 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
                               .ranks_per_host = qvl_world_local_size(run->world)};
     int64_t in_step = 0, in_batch = 0;
     qvl_status rc = scan_steps(run, &in_step, &in_batch, err);
-    QVL_TRY(rc);
     for (int p = 0; p < 2; p++) {
         for (int64_t i = 0; i < parts[p]->n_samples; i++)
             needs.longest_sample = larger(needs.longest_sample, parts[p]->length[i]);
@@ -182,8 +178,9 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
     }
     needs.longest_pack = larger(run->config->pack ? in_step : in_batch, needs.longest_sample);
     needs.step_rows = larger(in_step, needs.longest_pack);
-    rc = qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev, &needs,
-                              err);
+    if (rc == QVL_OK)
+        rc = qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev,
+                                  &needs, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     /* Every rank must run the same plan: the one of the rank with the least memory. */
     int64_t numbers[4] = {-run->memory.pack_tokens, -run->memory.n_kept,
@@ -219,7 +216,6 @@ qvl_status qvl_run_plan(qvl_run *run, qvl_err *err)
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     run->schedule = qvl_schedule_make(c, qvl_sampler_steps(run->sampler));
     rc = plan_memory(run, err);
-    QVL_TRY(qvl_world_agree(run->world, rc, err));
 out:
     return rc;
 }

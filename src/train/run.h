@@ -1,5 +1,5 @@
-/* Everything of one training run. Made by trainer.c's functions in the order in which they stand
- * here; every one is collective. */
+/* Everything of one training run. Made by the functions below in the order in which they stand
+ * here; those that are not said to be rank 0's are collective. */
 #ifndef QVL_SRC_TRAIN_RUN_H
 #define QVL_SRC_TRAIN_RUN_H
 
@@ -42,11 +42,14 @@ typedef struct qvl_run_data {
     qvl_features *features;
 } qvl_run_data;
 
+/* Who checks writes nothing; only who trains takes output_dir for itself. */
+typedef enum qvl_run_purpose { QVL_RUN_TRAINS, QVL_RUN_CHECKS, QVL_RUN_MEASURES } qvl_run_purpose;
+
 typedef struct qvl_run {
     const qvl_config *config;
     qvl_world *world;
     qvl_log *log;
-    bool is_check;
+    qvl_run_purpose purpose;
     qvl_timer timer;
     /* opened */
     qvl_device *dev;
@@ -91,9 +94,9 @@ typedef struct qvl_run {
     int64_t n_skipped; /* steps in a row that nan_policy: skip has skipped */
 } qvl_run;
 
-/* run.c: opening, planning, allocating, loading. */
-qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, bool is_check, qvl_world *world,
-                        qvl_log *log, qvl_err *err);
+/* run.c, allocate in run_allocate.c: opening, planning, allocating, loading. */
+qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, qvl_run_purpose purpose,
+                        qvl_world *world, qvl_log *log, qvl_err *err);
 qvl_status qvl_run_plan(qvl_run *run, qvl_err *err);
 void qvl_run_print_plan(qvl_run *run);
 qvl_status qvl_run_allocate(qvl_run *run, qvl_err *err);

@@ -20,6 +20,7 @@ static qvl_status time_sum(qvl_run *run, double *best, qvl_err *err)
 {
     qvl_status rc = QVL_OK;
     *best = INFINITY;
+    qvl_exchange_expect(run->exchange, true);
     for (int i = 0; i < ROUNDS; i++) {
         QVL_TRY(run->dev->ops->wait(run->dev, QVL_LANE_REDUCE, err));
         const double start = qvl_clock_s();
@@ -29,6 +30,7 @@ static qvl_status time_sum(qvl_run *run, double *best, qvl_err *err)
         *best = fmin(*best, qvl_clock_s() - start);
     }
 out:
+    qvl_exchange_expect(run->exchange, false);
     return rc;
 }
 

@@ -142,8 +142,8 @@ qvl_status qvl_run_open_data(qvl_run *run, qvl_err *err)
     qvl_prepared prepared = {0};
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_prepare(&prepared, run->config, &run->model.dims, run->model.directory,
-                        run->is_check ? QVL_PREPARE_CHECK : QVL_PREPARE_FILES, run->n_threads,
-                        run->world, run->log, err));
+                        run->purpose == QVL_RUN_CHECKS ? QVL_PREPARE_CHECK : QVL_PREPARE_FILES,
+                        run->n_threads, run->world, run->log, err));
     qvl_world_set_phase(run->world, "checking the data");
     if (prepared.train_path[0])
         QVL_TRY(open_part(run, &run->train, prepared.train_path, err));

@@ -1,7 +1,9 @@
 /* Where a run starts: output_dir, and the checkpoint to go on from. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "src/base/clock.h"
 #include "src/train/output_dir.h"
@@ -45,6 +47,12 @@ out:
 qvl_status qvl_run_take_output(qvl_run *run, qvl_err *err)
 {
     const char *directory = run->config->output_dir;
+    struct stat st;
+    if (run->lock >= 0 && fstat(run->lock, &st) == 0 && st.st_nlink == 0) {
+        close(run->lock); /* somebody removed the directory: this lock keeps nobody out */
+        run->lock = -1;
+        run->has_output = false;
+    }
     if (qvl_world_rank(run->world) != 0 || run->has_output)
         return QVL_OK;
     qvl_status rc = qvl_directory_create_from(run->first_made, directory, err);
@@ -85,9 +93,14 @@ static uint64_t bytes_needed(const qvl_run *run)
 
 qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err)
 {
-    return qvl_world_rank(run->world) == 0
-               ? qvl_output_dir_check(run->config, bytes_needed(run), run->log, err)
-               : QVL_OK;
+    qvl_event_log *events = NULL;
+    if (qvl_world_rank(run->world) != 0)
+        return QVL_OK;
+    qvl_status rc = qvl_output_dir_check(run->config, bytes_needed(run), run->log, err);
+    if (rc == QVL_OK)
+        rc = qvl_event_log_create(&events, run->config, run->log, err);
+    qvl_event_log_destroy(events);
+    return rc;
 }
 
 /* Directory, log and the checkpoint to go on from; before the weights are loaded, so that a
@@ -103,6 +116,8 @@ qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qv
         if (rc == QVL_OK)
             rc = qvl_run_log_create(&run->run_log, run->config->output_dir, run->config,
                                     qvl_sampler_steps(run->sampler), err);
+        if (rc == QVL_OK)
+            rc = qvl_event_log_create(&run->run_log->events, run->config, run->log, err);
         if (rc == QVL_OK)
             rc = qvl_saver_create(&run->saver, run, err);
         qvl_time_limit_init(&run->limit, run->config->max_hours, run->timer.started_s,

@@ -93,6 +93,7 @@ static qvl_status run_pack(qvl_run *run, int64_t k, bool is_last, int64_t *rows,
     QVL_TRY(mark(run, QVL_PHASE_SAMPLES, err));
     QVL_TRY(qvl_decoder_forward(run->decoder, pack, drop_prob > 0 ? &dropout : NULL, err));
     QVL_TRY(mark(run, QVL_PHASE_FORWARD, err));
+    qvl_exchange_expect(run->exchange, true); /* in the first step kernels are loaded on the way */
     QVL_TRY(qvl_decoder_loss(run->decoder, run->row_loss + *rows, true, err));
     QVL_TRY(mark(run, QVL_PHASE_LOSS, err));
     QVL_TRY(qvl_decoder_backward(run->decoder, is_last && run->exchange ? &watch : NULL, err));

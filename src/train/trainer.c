@@ -333,7 +333,7 @@ qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, 
                      "ddp_timeout: %.0f s would hide a rank that hangs; %.0f s are waited "
                      "(peer_timeout allows more)",
                      config->ddp_timeout, qvl_config_deadline(config));
-    QVL_TRY(qvl_run_open(&run, config, is_check, world, log, err));
+    QVL_TRY(qvl_run_open(&run, config, is_check ? QVL_RUN_CHECKS : QVL_RUN_TRAINS, world, log, err));
     QVL_TRY(qvl_run_plan(&run, err));
     qvl_run_print_plan(&run);
     if (is_check) {

@@ -35,6 +35,7 @@ must "and when the other one is gone" on 1 qvl_sft "${run[@]}" output_dir=shared
 data=(demo/demo.yaml tokenized_path= device=cpu logging_steps=1 output_dir=encoded)
 "$BIN/qvl_sft" "${data[@]}" > first.log 2>&1 & first=$!
 for _ in $(seq 300); do grep -q '^step 2/' first.log && break; sleep 0.1; done
+[ -s encoded/tokenized.h5 ] || { cat first.log >&2; fail "the first run has not come to step 2"; }
 before=$(cksum < encoded/tokenized.h5)
 code=0; on 1 qvl_sft "${data[@]}" cutoff_len=64 || code=$?
 [ $code = 74 ] || { cat "$WORK/log" >&2; fail "a second run with other data: exit code $code, expected 74"; }

@@ -95,17 +95,17 @@ static void kept_case(qvl_kt *kt, int64_t T, int64_t in, int64_t rank)
     const double *kept = c.tail ? qvl_linear_case_kept(&c, kt, u) : NULL;
     double *h = qvl_kt_doubles(kt, T * stride);
     c.dropout.step += c.tail != 0;
-    const qvl_mlp_args args = {
-        .linear = &c.linear,
-        .h = unset_h(kt, T * stride),
-        .h_stride = stride,
-        .u = c.tail ? NULL : qvl_kt_out(kt, "u", T * c.u_width, QVL_KT_F32),
-        .kept_u = c.tail ? qvl_kt_in(kt, "kept", kept, T * used, QVL_KT_ACT) : NULL,
-        .is_u_kept = true,
-        .gate_up = qvl_kt_in(kt, "gate_up", gate_up, n, QVL_KT_ACT),
-        .T = T,
-        .F = F,
-        .dropout = &c.dropout};
+    const qvl_mlp_args args = {.linear = &c.linear,
+                               .h = unset_h(kt, T * stride),
+                               .h_stride = stride,
+                               .u = c.tail ? NULL : qvl_kt_out(kt, "u", T * c.u_width, QVL_KT_F32),
+                               .kept_u = c.tail ? qvl_kt_in(kt, "kept", kept, T * used, QVL_KT_ACT)
+                                                : NULL,
+                               .is_u_kept = true,
+                               .gate_up = qvl_kt_in(kt, "gate_up", gate_up, n, QVL_KT_ACT),
+                               .T = T,
+                               .F = F,
+                               .dropout = &c.dropout};
     qvl_kt_run(kt, call_mlp, &args);
     for (int64_t i = 0; i < T * stride; i++)
         h[i] = i % stride < F          ? c.x[i / stride * F + i % stride]

@@ -47,8 +47,8 @@ static qvl_status work(qvl_world *world, const char *how, qvl_err *err)
     qvl_stall_watch_expect(watch, false);
     qvl_stall_watch_expect(watch, true);
     qvl_stall_watch_expect(watch, strcmp(how, "resting") != 0);
-    for (int i = 0; i < 5; i++) {
-        sleep_s(1);
+    for (int i = 0; i < 25; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
         if (strcmp(how, "stalled") != 0)
             qvl_stall_watch_beat(watch);
     }
