@@ -44,6 +44,7 @@ typedef struct qvl_config {
     char *on_bad_sample;
     /* output */
     char *output_dir, *resume_from_checkpoint, *save_strategy, *eval_strategy;
+    char *report_to, *logging_dir;
     bool overwrite_output_dir, do_train, do_eval, logging_first_step, save_only_model;
     double logging_steps, save_steps, eval_steps; /* below 1: share of all steps; eval -1: null */
     int64_t save_total_limit;                     /* -1: null */

@@ -153,11 +153,31 @@ static qvl_status set_bool(qvl_config *config, const qvl_option *option, const q
     return QVL_OK;
 }
 
+/* Each word of "a,b" is one of the option's choices. */
+static qvl_status check_words(const qvl_option *option, const char *words, const char *where,
+                              qvl_err *err)
+{
+    char bad[200] = "", word[64];
+    size_t n = 0;
+    for (const char *at = words; *at;) {
+        const size_t length = strcspn(at, ",");
+        snprintf(word, sizeof word, "%.*s", (int)length, at);
+        if (length && !qvl_is_choice(option->choices, word) && n < sizeof bad - sizeof word)
+            n += (size_t)snprintf(bad + n, sizeof bad - n, "%s%s", n ? ", " : "", word);
+        at += length + (at[length] == ',');
+    }
+    return n ? qvl_fail(err, QVL_ECONFIG, "%s: %s: '%s' is not supported, only %s (%s)", where,
+                        option->key, bad, option->choices, option->help)
+             : QVL_OK;
+}
+
 static qvl_status set_list(qvl_config *config, const qvl_option *option, const qvl_yaml_node *node,
                            const char *where, qvl_err *err)
 {
     qvl_text joined = {0};
     qvl_status rc = join_list(&joined, node, where, err);
+    if (rc == QVL_OK && option->choices)
+        rc = check_words(option, joined.data, where, err);
     if (rc == QVL_OK)
         rc = set_text(config, option, joined.data, err);
     qvl_text_fini(&joined);

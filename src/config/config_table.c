@@ -183,9 +183,10 @@ const qvl_option QVL_OPTIONS[] = {
     TEXT(resume_from_checkpoint, "null",
          "checkpoint directory to go on from; true: the newest, which must be there; null: the "
          "newest if there is one; false: none"),
-    FIXED("report_to", "none|all|null|", "trainer_log.jsonl and trainer_state.json are written"),
+    USED_(QVL_OPTION_LIST, "report_to", report_to, "none", 0, 0, "none|tensorboard|all",
+          "tensorboard, all: event files in logging_dir; other trackers are not called"),
+    TEXT(logging_dir, "null", "directory of the event files; null: output_dir/runs/START_HOST"),
     IGNORED("run_name", TRACKING),
-    IGNORED("logging_dir", TRACKING),
     IGNORED("project", TRACKING),
     IGNORED("trackio_*", TRACKING),
     IGNORED("logging_strategy", "see logging_steps"),

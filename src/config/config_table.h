@@ -33,7 +33,7 @@ typedef struct qvl_option {
     size_t offset;            /* in qvl_config, for USED */
     const char *default_text; /* "null" where the YAML may say null */
     double min, max;          /* of numbers, inclusive */
-    const char *choices;      /* "a|b|c"; NULL: any text */
+    const char *choices;      /* "a|b|c", of a list for each word; NULL: any text */
     const char *section;      /* set on the first key of a section */
     const char *help;         /* one line */
 } qvl_option;

@@ -17,6 +17,8 @@ static const char *const FREE_KEYS[] = {"cache_dir",
                                         "overwrite_cache",
                                         "logging_steps",
                                         "logging_first_step",
+                                        "logging_dir",
+                                        "report_to",
                                         "save_strategy",
                                         "save_steps",
                                         "plot_loss",
@@ -146,7 +148,7 @@ qvl_status qvl_output_dir_overwrite(char resume[QVL_PATH_BYTES], const qvl_confi
                                     qvl_log *log, qvl_err *err)
 {
     const char *directory = config->output_dir;
-    char why[128] = "shall not go on";
+    char why[128] = "shall not go on", events[QVL_PATH_BYTES];
     bool is_same = false;
     size_t count = 0;
     qvl_status rc = QVL_OK;
@@ -169,6 +171,9 @@ qvl_status qvl_output_dir_overwrite(char resume[QVL_PATH_BYTES], const qvl_confi
                      "overwrite_output_dir: %zu checkpoint%s and the results in %s are removed: "
                      "the run that is there %s",
                      count, count == 1 ? "" : "s", directory, is_same ? "cannot go on" : why);
+    QVL_TRY(qvl_path_join(events, directory, "runs", err));
+    if (qvl_file_is_directory(events))
+        qvl_log_line(log, "overwrite_output_dir: %s, event files of earlier runs, stays", events);
     rc = qvl_output_dir_empty(directory, err);
 out:
     return rc;

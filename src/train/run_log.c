@@ -39,6 +39,7 @@ void qvl_run_log_destroy(qvl_run_log *log)
         return;
     json_decref(log->history);
     qvl_text_fini(&log->pending);
+    qvl_event_log_destroy(log->events);
     free(log);
 }
 
@@ -149,6 +150,7 @@ static qvl_status add_entry(qvl_run_log *log, json_t *entry, qvl_err *err)
 {
     if (!entry || json_array_append_new(log->history, entry) != 0)
         return qvl_fail(err, QVL_EINTERNAL, "log entry could not be kept");
+    qvl_event_log_add(log->events, entry);
     return QVL_OK;
 }
 

@@ -11,6 +11,7 @@
 
 #include "src/base/status.h"
 #include "src/config/config.h"
+#include "src/train/event_log.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,9 +25,10 @@ typedef struct qvl_run_log {
     double total_flos;       /* so far */
     double elapsed_before_s; /* of runs that this one goes on from */
     double started_s;
-    qvl_text pending; /* lines that are not in trainer_log.jsonl yet */
-    int64_t n_late;   /* lines that could not be written when they came */
-    int64_t n_in_row; /* of them, since the last that could */
+    qvl_text pending;      /* lines that are not in trainer_log.jsonl yet */
+    int64_t n_late;        /* lines that could not be written when they came */
+    int64_t n_in_row;      /* of them, since the last that could */
+    qvl_event_log *events; /* owned; gets the history's entries as they come; NULL: none */
 } qvl_run_log;
 
 /* Everything of one logging event. */

@@ -159,15 +159,15 @@ static void what_is_not_done_is_said(void **state)
         {"freeze_vision_tower: false", "'false' is not supported, only true (the vision tower is "
                                        "frozen; its features are computed once)"},
         {"report_to: wandb",
-         "'wandb' is not supported, only none|all|null|\"\" (trainer_log.jsonl and "
-         "trainer_state.json are written)"},
-        {"report_to: [none, wandb]", "'wandb' is not supported, only none|all|null|\"\" "
-                                     "(trainer_log.jsonl and trainer_state.json are written)"},
-        {"report_to: [tensorboard, none, wandb]",
-         "'tensorboard, wandb' is not supported, only none|all|null|\"\" "
-         "(trainer_log.jsonl and trainer_state.json are written)"},
-        {"report_to: [{a: 1}]", "'a structure' is not supported, only none|all|null|\"\" "
-                                "(trainer_log.jsonl and trainer_state.json are written)"},
+         "'wandb' is not supported, only none|tensorboard|all (tensorboard, all: event files in "
+         "logging_dir; other trackers are not called)"},
+        {"report_to: [none, wandb, mlflow]",
+         "'wandb, mlflow' is not supported, only none|tensorboard|all (tensorboard, all: event "
+         "files in logging_dir; other trackers are not called)"},
+        {"report_to: tensorboard,swanlab",
+         "'swanlab' is not supported, only none|tensorboard|all (tensorboard, all: event files in "
+         "logging_dir; other trackers are not called)"},
+        {"report_to: [{a: 1}]", "expected a list of words"},
         {"deepspeed: ds_z3.json",
          "'ds_z3.json' is not supported, only null|false|\"\" (the base weights are "
          "whole on every rank)"},

@@ -65,6 +65,7 @@ static void every_value_reads_back(void **state)
         "image_min_pixels: 3136\nsplit_special_tokens: true\ndisable_gradient_checkpointing: true\n"
         "lora_rank: 16\nlora_alpha: 7\nlora_dropout: 0.05\nlora_target: [q_proj, v_proj]\n"
         "use_rslora: true\ndisable_shuffling: true\nplot_loss: true\ntemplate: qwen2_vl\n"
+        "report_to: [tensorboard, none]\nlogging_dir: 'a, b'\n"
         "dataset: a,b\ndataset_dir: d\nmedia_dir: m\ncutoff_len: 512\nmax_samples: 3\n"
         "val_size: 0.1\ntrain_on_prompt: true\ndefault_system: 'null'\noverwrite_cache: true\n"
         "tokenized_path: t.h5\noverwrite_output_dir: true\ndo_train: true\n"

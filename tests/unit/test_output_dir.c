@@ -128,6 +128,15 @@ static void leave_config(const char *lines)
     qvl_config_destroy(config);
 }
 
+/* As report_to: tensorboard leaves it. */
+static void make_events(void)
+{
+    char path[QVL_PATH_BYTES];
+    assert_int_equal(qvl_path_join(path, output_dir, "runs/a", NULL), QVL_OK);
+    assert_int_equal(qvl_directory_create(path, NULL), QVL_OK);
+    put("runs/a/tfevents");
+}
+
 /* Published examples overwrite; a job that is started again shall not lose its work for that. */
 static void overwriting_goes_on_with_the_same_run(void **state)
 {
@@ -137,10 +146,12 @@ static void overwriting_goes_on_with_the_same_run(void **state)
     expect_resume("overwrite_output_dir: true\nlogging_steps: 10\nlearning_rate: 1e-3\n",
                   "checkpoint-9");
     expect_resume("overwrite_output_dir: true\nlogging_steps: 1\nlearning_rate: 1e-3\nmax_hours: "
-                  "2\nsave_steps: 7\npeer_timeout: 60\n",
+                  "2\nsave_steps: 7\npeer_timeout: 60\nreport_to: tensorboard\nlogging_dir: e\n",
                   "checkpoint-9");
+    make_events();
     expect_resume("overwrite_output_dir: true\nlogging_steps: 10\nlearning_rate: 2e-3\n", "");
     assert_false(exists_in(output_dir, "checkpoint-9"));
+    assert_true(exists_in(output_dir, "runs/a/tfevents")); /* as with transformers */
 }
 
 /* Nothing goes that could not be made again. */
