@@ -215,7 +215,10 @@ const qvl_option QVL_OPTIONS[] = {
            "cosine_with_min_lr|cosine_warmup_with_min_lr|inverse_sqrt|warmup_stable_decay",
            "shape of the rate after warm-up"),
     {"lr_scheduler_kwargs", QVL_OPTION_MAP, QVL_OPTION_USED, 0, "null", 0, 0, NULL, NULL,
-     "arguments of the schedule, with transformers' names: num_cycles, lr_end, power, ..."},
+     "num_cycles (cosines, warmup_stable_decay); lr_end, power (polynomial); min_lr or min_lr_rate "
+     "(cosines with min_lr); warmup_lr_rate (cosine_warmup_with_min_lr); timescale (inverse_sqrt); "
+     "num_stable_steps, num_decay_steps, min_lr_ratio, warmup_type, decay_type "
+     "(warmup_stable_decay)"},
     FLOAT(warmup_ratio, "0.0", 0, 1, "share of the steps with a rising rate"),
     FLOAT(warmup_steps, "0", 0, 1e9, "steps with a rising rate; above 0 it wins; below 1: a share"),
     BOOL(bf16, "false", "bf16 weights and activations on GPUs; the CPU computes in float32"),
