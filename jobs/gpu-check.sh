@@ -6,7 +6,8 @@
 # The first nine need nothing but the build. The others use a Qwen2.5-VL of random weights, and need
 #   QVL_TOKENIZER   tokenizer.json of Qwen2.5-VL          QVL_DATA   LLaMA-Factory's data directory
 #   python3 with torch, transformers, peft and h5py       disk for 25 GB under QVL_SCRATCH (default /tmp/qvl-gpu)
-# QVL_PEERS, a directory with gemm_floor.py and hf_peft.py, is timed in the same run. QVL_BIN and QVL_TESTS name the
+# QVL_PEERS, a directory with two scripts of one's own, is timed in the same run: gemm_floor.py, which times the products in
+# torch, and hf_peft.py, which trains the same samples with transformers + PEFT and prints lines that begin with a letter A to E. QVL_BIN and QVL_TESTS name the
 # directories of the programs and of the tests' programs (default: build/release, built when it is not there).
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -40,10 +41,11 @@ script() {
 }
 
 kernels() {
-  local dtype program passed=0
+  local dtype program passed=0 n=0
   for dtype in f32 bf16; do
     for program in "$TESTS"/test_kernel_*; do
       [[ $program == *reference* ]] && continue
+      n=$((n + 1))
       if QVL_TEST_DEVICE=cuda QVL_TEST_DTYPE=$dtype "$program" > "$SCRATCH/kernel.log" 2>&1; then
         passed=$((passed + 1))
       else
@@ -52,7 +54,7 @@ kernels() {
       fi
     done
   done
-  row ok "kernels: $passed programs passed against double references, float32 and bf16"
+  row "$([ $passed = $n ] && [ $n -gt 0 ] && echo ok || echo FAILED)" "kernels: $passed of $n programs passed against double references, float32 and bf16"
 }
 
 # ---- 7B ---------------------------------------------------------------------------------------------

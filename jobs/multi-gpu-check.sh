@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What several GPUs of one host must show, in one command; a short table last.
 #
-#   jobs/multi-gpu-check.sh [RANKS ...]      default: 1 2 4 8, as far as there are GPUs
+#   jobs/multi-gpu-check.sh [RANKS ...]      default: 1 2 4 8, as far as there are GPUs; beside one rank in any case
 #   SHARE_GPU=1 jobs/multi-gpu-check.sh      all ranks on one GPU: correctness only, on a small model
 #   DEVICE=cpu jobs/multi-gpu-check.sh       all ranks on this host's cores: correctness only
 #
@@ -36,9 +36,11 @@ small() {
   [ -z "${SHARE_GPU:-}" ] || keys+=(share_gpu=true)
   rm -rf "$dir"; cp -r tests/fixtures/wide "$dir" 2> /dev/null || cp -r tests/fixtures/tiny "$dir"
   chmod -R u+w "$dir"
-  for n in $RANKS; do
+  for n in 1 $RANKS; do
+    [ "$n" -gt 1 ] || [ ! -e "$dir/log1" ] || continue
     (cd "$dir" && on "$n" "$BIN/qvl_sft" train.yaml "${keys[@]}" num_train_epochs=4 lora_dropout=0.1 gradient_accumulation_steps=$((8 / n)) \
       output_dir="out$n" save_strategy=no > "log$n" 2>&1) || { tail -n 3 "$dir/log$n"; row FAILED "$n ranks: the run"; continue; }
+    [ "$n" -gt 1 ] || continue
     local far; far=$(worst "$dir/out1/trainer_log.jsonl" "$dir/out$n/trainer_log.jsonl")
     row "$(judge "$far" 1e-5)" "$n ranks, 8 samples a step, dropout 0.1: losses within $far of one rank's"
   done
@@ -51,7 +53,8 @@ keys7b() { echo "model_name_or_path=$SCRATCH/7b dataset_dir=$QVL_DATA tokenized_
 
 scaling() {
   local n base="" speed share
-  for n in $RANKS; do
+  for n in 1 $RANKS; do
+    [ "$n" -gt 1 ] || [ -z "$base" ] || continue
     on "$n" "$BIN/qvl_bench" $CONFIG $(keys7b) output_dir="$SCRATCH/scale" gradient_checkpointing=false > "$SCRATCH/scale$n.log" 2>&1 ||
       { tail -n 3 "$SCRATCH/scale$n.log"; row FAILED "$n GPUs: bench"; continue; }
     speed=$(awk '/^  step .* ms .* tokens/ { print $4 }' "$SCRATCH/scale$n.log")

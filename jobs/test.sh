@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-jobs/install-deps.sh --fuzz --tests
+jobs/install-deps.sh --fuzz --tests || [ $? = 69 ] # 69: no apt; CMake names what is missing
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 cores=$(nproc)
 

@@ -73,7 +73,7 @@ typedef struct qvl_model_dims {
  * a model directory. Everything that qvl relies on is checked: QVL_EDATA names file and member. */
 qvl_status qvl_model_dims_read(qvl_model_dims *out, const char *directory, qvl_err *err);
 
-/* Parameters of the base model, and of LoRA of rank R on all seven linears of every layer. */
+/* Parameters of the base model, tower included, and of its tower. */
 int64_t qvl_model_parameters(const qvl_model_dims *dims);
 int64_t qvl_vision_parameters(const qvl_model_dims *dims);
 

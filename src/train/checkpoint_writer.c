@@ -98,11 +98,6 @@ void qvl_checkpoint_writer_destroy(qvl_checkpoint_writer *w)
     free(w);
 }
 
-bool qvl_checkpoint_writer_is_busy(qvl_checkpoint_writer *w)
-{
-    return !qvl_checkpoint_writer_wait(w, 0.0);
-}
-
 qvl_status qvl_checkpoint_writer_submit(qvl_checkpoint_writer *w, qvl_checkpoint_image *image,
                                         qvl_err *err)
 {

@@ -32,8 +32,6 @@ qvl_status qvl_checkpoint_writer_create(qvl_checkpoint_writer **out, const char 
 /* Waits for what is being written. NULL is fine. */
 void qvl_checkpoint_writer_destroy(qvl_checkpoint_writer *writer);
 
-bool qvl_checkpoint_writer_is_busy(qvl_checkpoint_writer *writer);
-
 /* Takes the image over (it is {0} afterwards) and begins to write it. QVL_EINTERNAL when busy, or
  * when a result was not fetched. */
 qvl_status qvl_checkpoint_writer_submit(qvl_checkpoint_writer *writer, qvl_checkpoint_image *image,

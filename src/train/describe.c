@@ -6,6 +6,7 @@
 
 #include "src/base/memory.h"
 #include "src/base/sha256.h"
+#include "src/config/schedule_args.h"
 #include "src/train/run.h"
 
 static qvl_status keep(char out[QVL_DESCRIPTION_BYTES], const qvl_text *text, qvl_err *err)
@@ -121,6 +122,10 @@ static qvl_status describe_order(qvl_run *run, qvl_text *text, qvl_err *err)
                             c->lr_num_cycles, c->lr_end, c->lr_power, c->adam_beta1, c->adam_beta2,
                             c->adam_epsilon, run->dev->ops->name,
                             run->dev->dtype == QVL_BF16 ? "true" : "false"));
+    if (run->schedule.type >= QVL_COSINE_WITH_MIN_LR) { /* the others' are above */
+        QVL_TRY(qvl_text_puts(text, "; lr_scheduler_kwargs=", err));
+        QVL_TRY(qvl_schedule_args_format(text, c, err));
+    }
 out:
     return rc;
 }

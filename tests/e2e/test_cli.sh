@@ -3,7 +3,7 @@
 . "$(dirname "$0")/lib.sh" "$@"
 ROOT="$FIXTURES/../.."
 
-for program in qvl_sft qvl_prep qvl_demo; do
+for program in qvl_sft qvl_prep qvl_bench qvl_demo; do
   "$BIN/$program" --help > "$WORK/log" || fail "$program --help"
   grep -q '^usage: ' "$WORK/log" || fail "$program --help has no usage"
   "$BIN/$program" --version > "$WORK/log" || fail "$program --version"

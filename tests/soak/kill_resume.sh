@@ -5,7 +5,7 @@
 #   tests/soak/kill_resume.sh BIN [KILLS [SIGNAL [SEED]]]    KILL (default) or TERM; needs mpirun
 # With TERM every stop must end with exit code 75.
 set -euo pipefail
-bin=$(cd "$1" && pwd); kills=${2:-200}; signal=${3:-KILL}; RANDOM=${4:-1}
+bin=$(cd "$1" && pwd); kills=${2:-200}; signal=${3:-KILL}; seed=${4:-1}; RANDOM=$seed
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 work=$(mktemp -d "${TMPDIR:-/tmp}/qvl_soak.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -16,7 +16,7 @@ command=(mpirun --oversubscribe --bind-to none -np 2 "$bin/qvl_sft" demo/demo.ya
   save_steps=3 save_total_limit=2 logging_steps=10 output_dir=out)
 "${command[@]}" > log 2>&1 || { cat log; exit 1; }
 mv out whole
-fail() { echo "FAILED after $n kills (seed ${4:-1}): $*"; cat log; exit 1; }
+fail() { echo "FAILED after $n kills (seed $seed): $*"; cat log; exit 1; }
 
 n=0 in_saves=0 finished=0 hangs=0 seen=""
 while [ "$n" -lt "$kills" ]; do
