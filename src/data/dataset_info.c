@@ -223,6 +223,30 @@ static const char *nearest_name(const json_t *root, const char *name)
     return nearest;
 }
 
+/* A name that is not there, with what is: the nearest one, else the first few. */
+static qvl_status refuse_name(const json_t *root, const char *name, const char *where, qvl_err *err)
+{
+    enum { MOST = 5 };
+    char names[400] = "it is empty";
+    const char *key, *nearest = nearest_name(root, name);
+    json_t *value;
+    size_t n = 0, count = 0;
+    if (nearest)
+        return qvl_fail(err, QVL_EMISSING, "%s: no data set '%s'; did you mean '%s'?", where, name,
+                        nearest);
+    json_object_foreach((json_t *)(uintptr_t)root, key, value)
+    {
+        if (count == MOST)
+            break;
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s'%.60s'", count ? ", " : "it has ",
+                              key);
+        count++;
+    }
+    if (json_object_size(root) > count)
+        snprintf(names + n, sizeof names - n, " and %zu more", json_object_size(root) - count);
+    return qvl_fail(err, QVL_EMISSING, "%s: no data set '%s'; %s", where, name, names);
+}
+
 static qvl_status read_named(qvl_dataset_info *info, const json_t *root, const char *name, size_t n,
                              const char *dataset_dir, const char *where, qvl_err *err)
 {
@@ -233,12 +257,8 @@ static qvl_status read_named(qvl_dataset_info *info, const json_t *root, const c
     const json_t *entry = json_object_get(root, info->name);
     if (entry && !json_is_object(entry))
         return qvl_fail(err, QVL_EDATA, "%s: %s is not an object", where, info->name);
-    if (!entry) {
-        const char *nearest = nearest_name(root, info->name);
-        return qvl_fail(err, QVL_EMISSING, "%s: no data set '%s'%s%s%s", where, info->name,
-                        nearest ? "; did you mean '" : "", nearest ? nearest : "",
-                        nearest ? "'?" : "");
-    }
+    if (!entry)
+        return refuse_name(root, info->name, where, err);
     return read_entry(info, entry, dataset_dir, where, err);
 }
 

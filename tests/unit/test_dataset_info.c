@@ -281,7 +281,8 @@ static void names_are_looked_up(void **state)
         const char *words;
     } CASES[] = {
         {"on", QVL_EMISSING, "dataset_info.json: no data set 'on'; did you mean 'one'?"},
-        {"one,entirely_other", QVL_EMISSING, "dataset_info.json: no data set 'entirely_other'"},
+        {"one,entirely_other", QVL_EMISSING,
+         "dataset_info.json: no data set 'entirely_other'; it has 'one', 'my two', 'wrong'"},
         {"one,", QVL_ECONFIG, "dataset: an empty name in 'one,'"},
         {",one", QVL_ECONFIG, "dataset: an empty name in ',one'"},
         {"", QVL_ECONFIG, "dataset: an empty name in ''"},
@@ -292,6 +293,13 @@ static void names_are_looked_up(void **state)
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)
         expect_failure(read_info(&infos, &count, json, CASES[i].names, &err), CASES[i].status, &err,
                        CASES[i].words);
+    expect_failure(read_info(&infos, &count,
+                             "{\"a1\": 1, \"b2\": 2, \"c3\": 3, \"d4\": 4, \"e5\": 5, "
+                             "\"f6\": 6, \"g7\": 7}",
+                             "entirely_other", &err),
+                   QVL_EMISSING, &err, "it has 'a1', 'b2', 'c3', 'd4', 'e5' and 2 more");
+    expect_failure(read_info(&infos, &count, "{}", "one", &err), QVL_EMISSING, &err,
+                   "no data set 'one'; it is empty");
     expect_failure(read_info(&infos, &count, "[]", "one", &err), QVL_EDATA, &err,
                    "dataset_info.json: expected an object of data sets");
     expect_failure(read_info(&infos, &count, "{\"one\": {\n\"file_name\" \"a\"}}", "one", &err),
