@@ -227,13 +227,22 @@ static qvl_status open_device(qvl_device **out, int n_threads, const qvl_config 
         return qvl_fail(
             err, QVL_EDEVICE,
             "device: cuda: no GPU found (%s); set device: cpu, or run on a node with a GPU", gpu);
-    if (!without || strcmp(config->device, "cuda") == 0)
+    if (!without || strcmp(config->device, "cuda") == 0) {
+        if (n_gpus > qvl_world_local_size(world))
+            qvl_log_line(log,
+                         "note: this host has %d GPUs and this job uses %d of them; start with "
+                         "mpirun -np %d for all",
+                         n_gpus, qvl_world_local_size(world), n_gpus);
         return open_gpu(out, n_gpus, config, world, err);
-    if (n_gpus == 0)
-        qvl_log_line(log, "device: auto: the CPU (no GPU found: %s)", gpu);
+    }
+    if (n_gpus)
+        snprintf(gpu, sizeof gpu, "%d GPUs found on rank 0, none on another", n_gpus);
+    if (config->bf16) /* asked for what only a GPU does: hardly meant for the CPU */
+        qvl_log_warn(log,
+                     "device: auto: the CPU, in float32, though bf16: true asks for a GPU (%s%s)",
+                     n_gpus ? "" : "no GPU found: ", gpu);
     else
-        qvl_log_line(log, "device: auto: the CPU (%d GPUs found on rank 0, none on another)",
-                     n_gpus);
+        qvl_log_line(log, "device: auto: the CPU (%s%s)", n_gpus ? "" : "no GPU found: ", gpu);
     rc = qvl_device_open_cpu(out, n_threads, err);
 out:
     return rc;
@@ -248,7 +257,7 @@ qvl_status qvl_device_choose(qvl_device **out, qvl_exchange **out_exchange, int 
     QVL_TRY(qvl_world_agree(world, rc, err));
     QVL_TRY(print_placement(*out, world, log, err));
     QVL_TRY(connect(out_exchange, *out, config, world, err));
-    if (config->bf16 && (*out)->dtype == QVL_F32 && strcmp((*out)->ops->name, "cpu") == 0)
+    if (config->bf16 && strcmp(config->device, "cpu") == 0)
         qvl_log_line(log, "note: bf16: true is for GPUs; the CPU computes in float32");
 out:
     return rc;
