@@ -26,6 +26,7 @@ extern "C" {
 /* Texts are owned by the configuration; NULL where the YAML says null. Lists are comma-separated
  * texts without spaces, as LLaMA-Factory writes them. */
 typedef struct qvl_config {
+    const char *name; /* of the file, for messages; borrowed */
     /* model */
     char *model_name_or_path, *adapter_name_or_path, *cache_dir, *model_revision;
     int64_t image_max_pixels, image_min_pixels;
@@ -45,6 +46,7 @@ typedef struct qvl_config {
     /* output */
     char *output_dir, *resume_from_checkpoint, *save_strategy, *eval_strategy;
     char *report_to, *logging_dir;
+    char *logging_strategy, *include_num_input_tokens_seen;
     bool overwrite_output_dir, do_train, do_eval, logging_first_step, save_only_model;
     double logging_steps, save_steps, eval_steps; /* below 1: share of all steps; eval -1: null */
     int64_t save_total_limit;                     /* -1: null */

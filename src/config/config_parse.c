@@ -355,6 +355,7 @@ qvl_status qvl_config_parse(qvl_config **out, const char *text, size_t n_bytes, 
         return rc;
     QVL_TRY(qvl_alloc(&config->given_at, QVL_N_OPTIONS, sizeof *config->given_at, "configuration",
                       err));
+    config->name = name;
     QVL_TRY(set_defaults(config, err));
     QVL_TRY(qvl_yaml_parse(&root, text, n_bytes, name, err));
     QVL_TRY(set_keys(config, root, name, overrides, n_overrides, err));

@@ -10,6 +10,7 @@
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/train/run.h"
+#include "src/train/step_floor.h"
 
 /* Steps before anything is measured: algorithms are chosen, clocks settle. */
 enum { WARM_STEPS = 4, ROUND_STEPS = 4, MOST_ROUNDS = 10, TIMED_STEPS = 4 };
@@ -38,16 +39,6 @@ typedef struct measured {
 /* ---- ceilings ----------------------------------------------------------------------------------
  */
 
-static qvl_status time_marked(qvl_device *dev, double *ms, qvl_err *err)
-{
-    qvl_status rc = QVL_OK;
-    QVL_TRY(dev->ops->mark(dev, 1, err));
-    QVL_TRY(dev->ops->wait(dev, QVL_LANE_COMPUTE, err));
-    rc = dev->ops->between(dev, ms, 0, 1, err);
-out:
-    return rc;
-}
-
 /* Best of a few runs, as ceilings are. Memory for them may be missing: 0 then. */
 static qvl_status measure_ceilings(qvl_device *dev, ceilings *to, qvl_err *err)
 {
@@ -74,15 +65,15 @@ static qvl_status measure_ceilings(qvl_device *dev, ceilings *to, qvl_err *err)
     for (int i = 0; i < 6; i++) {
         QVL_TRY(dev->ops->mark(dev, 0, err));
         QVL_TRY(dev->ops->upload(dev, a, host, bytes, QVL_LANE_COMPUTE, err));
-        QVL_TRY(time_marked(dev, &ms, err));
+        QVL_TRY(qvl_time_since_mark(dev, &ms, err));
         best[2] = fmin(best[2], ms);
         QVL_TRY(dev->ops->mark(dev, 0, err));
         QVL_TRY(dev->ops->copy(dev, c, a, bytes, err));
-        QVL_TRY(time_marked(dev, &ms, err));
+        QVL_TRY(qvl_time_since_mark(dev, &ms, err));
         best[1] = fmin(best[1], ms);
         QVL_TRY(dev->ops->mark(dev, 0, err));
         QVL_TRY(dev->ops->linear(dev, &product, err));
-        QVL_TRY(time_marked(dev, &ms, err));
+        QVL_TRY(qvl_time_since_mark(dev, &ms, err));
         best[0] = fmin(best[0], ms);
     }
     to->tflops = 2.0 * pow((double)n, 3.0) / best[0] / 1e9;
@@ -113,20 +104,6 @@ static int64_t own_tokens(const qvl_run *run)
     return run->step_plan->load[qvl_world_rank(run->world)];
 }
 
-/* The products of a step of so many tokens, in the packs that it would have. */
-static qvl_status run_products(qvl_run *run, int64_t tokens, double *ms, qvl_err *err)
-{
-    const int64_t most = run->memory.pack_tokens;
-    qvl_status rc = QVL_OK;
-    QVL_TRY(run->dev->ops->mark(run->dev, 0, err));
-    for (int64_t first = 0; first < tokens; first += most)
-        QVL_TRY(
-            qvl_decoder_products(run->decoder, tokens - first < most ? tokens - first : most, err));
-    rc = time_marked(run->dev, ms, err);
-out:
-    return rc;
-}
-
 static qvl_status run_round(qvl_run *run, measured *m, qvl_err *err)
 {
     int64_t tokens[ROUND_STEPS];
@@ -150,7 +127,7 @@ static qvl_status run_round(qvl_run *run, measured *m, qvl_err *err)
     for (int p = 0; p < QVL_N_PHASES; p++)
         m->phase_ms[p] += 1e3 * (run->timer.seconds[p] - before[p]);
     for (int i = 0; i < ROUND_STEPS; i++)
-        QVL_TRY(run_products(run, tokens[i], &m->floor_ms[m->n + i], err));
+        QVL_TRY(qvl_step_floor_time(run, tokens[i], &m->floor_ms[m->n + i], err));
     m->n += ROUND_STEPS;
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
 out:
@@ -165,7 +142,7 @@ static qvl_status measure_rested(qvl_run *run, measured *m, qvl_err *err)
     for (int i = 0; i < 3; i++) {
         double ms = 0.0;
         qvl_clock_sleep_s(0.3);
-        QVL_TRY(run_products(run, own_tokens(run), &ms, err));
+        QVL_TRY(qvl_step_floor_time(run, own_tokens(run), &ms, err));
         m->rested_floor_ms = fmin(m->rested_floor_ms, ms);
     }
 out:
@@ -180,7 +157,7 @@ static qvl_status measure(qvl_run *run, measured *m, qvl_err *err)
     qvl_status rc = QVL_OK;
     for (int i = 0; i < WARM_STEPS; i++, run->state.step++) {
         QVL_TRY(run_step(run, &result, err));
-        QVL_TRY(run_products(run, own_tokens(run), &ms, err));
+        QVL_TRY(qvl_step_floor_time(run, own_tokens(run), &ms, err));
     }
     const double start = qvl_clock_s();
     for (int r = 0; r < MOST_ROUNDS; r++) {

@@ -16,7 +16,8 @@
  * that was killed before its first checkpoint, which the same command shall be able to start again.
  */
 static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_state.json",
-                                      "train_results.json", "all_results.json"};
+                                      "train_results.json", "eval_results.json",
+                                      "all_results.json"};
 static const char *const TRACES[] = {"trainer_log.jsonl", "training_loss.png",
                                      "training_eval_loss.png"};
 

@@ -50,7 +50,8 @@ qvl_status qvl_timer_collect(qvl_timer *timer, qvl_device *dev, qvl_err *err);
 typedef struct qvl_progress {
     int64_t first_step, total_steps;
     double started_s;
-    int64_t tokens; /* since then, all ranks */
+    int64_t tokens;     /* since then, all ranks */
+    int64_t own_tokens; /* this rank's of them */
 } qvl_progress;
 
 /* The progress bar: bar, steps, loss, rate, tokens/s, time left. Nothing where standard output is

@@ -7,7 +7,7 @@
 #include "src/train/output_dir.h"
 #include "src/train/run.h"
 
-qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err)
+qvl_status qvl_run_save_results(qvl_run *run, qvl_err *err)
 {
     const qvl_config *c = run->config;
     const double steps = (double)qvl_sampler_steps(run->sampler);
@@ -21,8 +21,7 @@ qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err)
         .samples = c->max_steps > 0 ? steps * samples_per_step
                                     : (double)run->train.table.n_samples * c->num_train_epochs,
         .total_flos = run->run_log->total_flos,
-        .steps = run->state.step,
-        .eval_loss = eval_loss};
+        .steps = run->state.step};
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_run_download_state(run, err));
     QVL_TRY(qvl_lora_save(run->lora, run->state.param, c->output_dir,

@@ -150,9 +150,9 @@ qvl_status qvl_run_not_finite(qvl_run *run, int64_t k, const qvl_step_result *re
 /* rank_check.c: that all ranks have the same adapters, bit for bit. QVL_EDEVICE. Collective. */
 qvl_status qvl_run_compare_ranks(qvl_run *run, qvl_err *err);
 
-/* results.c: what stays in output_dir, on rank 0; eval_loss may be NAN. trainer_state.json comes
- * last: has_results looks for it. */
-qvl_status qvl_run_save_results(qvl_run *run, double eval_loss, qvl_err *err);
+/* results.c: what stays in output_dir, on rank 0. trainer_state.json comes last: has_results looks
+ * for it. */
+qvl_status qvl_run_save_results(qvl_run *run, qvl_err *err);
 bool qvl_run_has_results(const qvl_run *run);
 
 /* evaluate.c: mean over the evaluation part's samples of their batches' mean losses. Cut short when

@@ -15,8 +15,6 @@
 #include "src/base/files.h"
 #include "src/base/memory.h"
 
-static const char LOG_NAME[] = "trainer_log.jsonl";
-
 qvl_status qvl_run_log_create(qvl_run_log **out, const char *output_dir, const qvl_config *config,
                               int64_t total_steps, qvl_err *err)
 {
@@ -62,7 +60,7 @@ static void drop_written(qvl_run_log *log, off_t n)
 static qvl_status write_pending(qvl_run_log *log, qvl_err *err)
 {
     char path[QVL_PATH_BYTES];
-    qvl_status rc = qvl_path_join(path, log->output_dir, LOG_NAME, err);
+    qvl_status rc = qvl_path_join(path, log->output_dir, QVL_RUN_LOG_FILE, err);
     if (rc != QVL_OK)
         return rc;
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -107,6 +105,38 @@ static qvl_status be_late(qvl_run_log *log, qvl_status rc, qvl_err *err)
     return QVL_OK;
 }
 
+/* ---- include_num_input_tokens_seen ------------------------------------------------------------
+ */
+
+static bool counts_tokens(const qvl_run_log *log)
+{
+    return strcmp(log->config->include_num_input_tokens_seen, "no") != 0;
+}
+
+/* As transformers: in every entry, and in the results. */
+static void add_tokens(const qvl_run_log *log, json_t *entry)
+{
+    if (counts_tokens(log))
+        json_object_set_new(entry, "num_input_tokens_seen", json_integer(log->total_tokens));
+}
+
+/* As LLaMA-Factory: at the end of its keys. */
+static qvl_status print_tokens(const qvl_run_log *log, qvl_text *line, qvl_err *err)
+{
+    char number[40];
+    const double seconds = qvl_run_log_elapsed(log);
+    if (!counts_tokens(log) || log->total_tokens == 0)
+        return QVL_OK;
+    return qvl_text_printf(line, err, ", \"throughput\": %s, \"total_tokens\": %" PRId64,
+                           qvl_format_double(number, round(100.0 * (double)log->total_tokens /
+                                                           (seconds > 0 ? seconds : 1e-9)) /
+                                                         100.0),
+                           log->total_tokens);
+}
+
+/* ---- events ------------------------------------------------------------------------------------
+ */
+
 /* The keys and their order are LLaMA-Factory's; grad_norm and tokens_per_second follow them. */
 static qvl_status write_line(qvl_run_log *log, const qvl_log_event *event, const char *loss_key,
                              double loss, bool is_training, qvl_err *err)
@@ -132,6 +162,7 @@ static qvl_status write_line(qvl_run_log *log, const qvl_log_event *event, const
         qvl_format_double(number,
                           round(1e4 * (double)event->step / (double)log->total_steps) / 100),
         qvl_format_duration(elapsed, done_s), qvl_format_duration(remaining, left_s)));
+    QVL_TRY(print_tokens(log, &line, err));
     if (is_training) {
         QVL_TRY(qvl_text_printf(&line, err, ", \"grad_norm\": %s",
                                 qvl_format_double(number, event->grad_norm)));
@@ -148,6 +179,7 @@ out:
 
 static qvl_status add_entry(qvl_run_log *log, json_t *entry, qvl_err *err)
 {
+    add_tokens(log, entry);
     if (!entry || json_array_append_new(log->history, entry) != 0)
         return qvl_fail(err, QVL_EINTERNAL, "log entry could not be kept");
     qvl_event_log_add(log->events, entry);
@@ -178,14 +210,21 @@ qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double
     return rc == QVL_OK ? write_line(log, event, "eval_loss", eval_loss, false, err) : rc;
 }
 
+/* The newest evaluation after this step, borrowed; NULL: there is none. */
+static json_t *find_eval(const qvl_run_log *log, int64_t step)
+{
+    for (size_t i = json_array_size(log->history); i-- > 0;) {
+        json_t *entry = json_array_get(log->history, i);
+        if (json_object_get(entry, "eval_loss") &&
+            json_integer_value(json_object_get(entry, "step")) == step)
+            return entry;
+    }
+    return NULL;
+}
+
 bool qvl_run_log_has_eval(const qvl_run_log *log, int64_t step)
 {
-    json_t *entry;
-    size_t i;
-    json_array_foreach(log->history, i, entry) if (json_object_get(entry, "eval_loss") &&
-                                                   json_integer_value(json_object_get(
-                                                       entry, "step")) == step) return true;
-    return false;
+    return find_eval(log, step) != NULL;
 }
 
 /* ---- trainer_state.json ------------------------------------------------------------------------
@@ -205,16 +244,17 @@ static json_t *state_json(const qvl_run_log *log, int64_t step, double epoch)
                   "should_epoch_stop", 0, "should_evaluate", 0, "should_log", 0, "should_save", 1,
                   "should_training_stop", step >= log->total_steps, "attributes");
     json_t *state = json_pack(
-        "{s:n,s:n,s:n,s:o,s:I,s:I,s:b,s:b,s:b,s:O,s:I,s:I,s:i,s:I,s:I,s:o,s:f,s:I,s:n,s:n}",
+        "{s:n,s:n,s:n,s:o,s:I,s:I,s:b,s:b,s:b,s:O,s:I,s:I,s:I,s:I,s:I,s:o,s:f,s:I,s:n,s:n}",
         "best_global_step", "best_metric", "best_model_checkpoint", "epoch", qvl_json_real(epoch),
         "eval_steps", steps_of(log, c->eval_steps > 0 ? c->eval_steps : c->logging_steps),
         "global_step", (json_int_t)step, "is_hyper_param_search", 0, "is_local_process_zero", 1,
         "is_world_process_zero", 1, "log_history", log->history, "logging_steps",
         steps_of(log, c->logging_steps), "max_steps", (json_int_t)log->total_steps,
-        "num_input_tokens_seen", 0, "num_train_epochs", (json_int_t)ceil(c->num_train_epochs),
-        "save_steps", steps_of(log, c->save_steps), "stateful_callbacks", control, "total_flos",
-        log->total_flos, "train_batch_size", (json_int_t)c->per_device_train_batch_size,
-        "trial_name", "trial_params");
+        "num_input_tokens_seen", (json_int_t)(counts_tokens(log) ? log->total_tokens : 0),
+        "num_train_epochs", (json_int_t)ceil(c->num_train_epochs), "save_steps",
+        steps_of(log, c->save_steps), "stateful_callbacks", control, "total_flos", log->total_flos,
+        "train_batch_size", (json_int_t)c->per_device_train_batch_size, "trial_name",
+        "trial_params");
     if (state)
         json_object_set_new(state, "qvl_elapsed_s", qvl_json_real(qvl_run_log_elapsed(log)));
     return state;
@@ -262,60 +302,6 @@ qvl_status qvl_run_log_save_state(const qvl_run_log *log, const char *directory,
     return rc;
 }
 
-/* Lines of steps that the checkpoint does not have belong to what is done again. */
-static qvl_status cut_log(const qvl_run_log *log, int64_t step, qvl_err *err)
-{
-    char path[QVL_PATH_BYTES];
-    qvl_text old = {0}, kept = {0};
-    qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_path_join(path, log->output_dir, LOG_NAME, err));
-    if (!qvl_file_exists(path))
-        return QVL_OK;
-    QVL_TRY(qvl_file_read(&old, path, (size_t)1 << 30, err));
-    QVL_TRY(qvl_text_puts(&kept, "", err));
-    for (char *line = old.data; *line;) {
-        const size_t n = strcspn(line, "\n");
-        const bool is_whole = line[n] == '\n';
-        int64_t current = 0;
-        line[n] = '\0'; /* sscanf looks for the end of its text */
-        /* The last line of a run has no loss: it comes again when the run ends again. */
-        if (is_whole && sscanf(line, "{\"current_steps\": %" SCNd64, &current) == 1 &&
-            current <= step && strstr(line, "loss\": ")) {
-            line[n] = '\n';
-            QVL_TRY(qvl_text_add(&kept, line, n + 1, err));
-        }
-        line += n + is_whole;
-    }
-    QVL_TRY(qvl_file_replace(path, kept.data, kept.len, err));
-out:
-    qvl_text_fini(&old);
-    qvl_text_fini(&kept);
-    return rc;
-}
-
-qvl_status qvl_run_log_load_state(qvl_run_log *log, const char *directory, qvl_err *err)
-{
-    char path[QVL_PATH_BYTES];
-    json_t *state = NULL;
-    int64_t step = 0;
-    qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_path_join(path, directory, QVL_RUN_STATE_FILE, err));
-    QVL_TRY(qvl_json_read(&state, path, (size_t)1 << 30, err));
-    QVL_TRY(qvl_json_get_double(&log->elapsed_before_s, state, "qvl_elapsed_s", path, err));
-    QVL_TRY(qvl_json_get_i64(&step, state, "global_step", 0, INT64_MAX, path, err));
-    json_t *history = json_object_get(state, "log_history");
-    if (!json_is_array(history)) {
-        rc = qvl_fail(err, QVL_EDATA, "%s: log_history is not a list", path);
-        goto out;
-    }
-    json_decref(log->history);
-    log->history = json_incref(history);
-    QVL_TRY(cut_log(log, step, err));
-out:
-    json_decref(state);
-    return rc;
-}
-
 /* ---- the end -----------------------------------------------------------------------------------
  */
 
@@ -330,26 +316,35 @@ qvl_status qvl_run_log_finish(qvl_run_log *log, const qvl_final_metrics *m, qvl_
         qvl_json_real(round(seconds * 1e4) / 1e4), "train_samples_per_second",
         qvl_json_real(round(m->samples / seconds * 1e3) / 1e3), "train_steps_per_second",
         qvl_json_real(round((double)m->steps / seconds * 1e3) / 1e3));
-    json_t *all = json_copy(results), *entry = json_copy(results);
+    json_t *all, *entry, *evaluation = json_copy(find_eval(log, m->steps));
+    add_tokens(log, results);
+    all = json_copy(results);
+    entry = json_copy(results);
     qvl_status rc = write_json(log->output_dir, "train_results.json", results, 4, err);
     QVL_TRY(rc);
-    if (!isnan(m->eval_loss))
-        json_object_set_new(all, "eval_loss", qvl_json_real(m->eval_loss));
+    if (evaluation) {
+        json_object_del(evaluation, "step");
+        QVL_TRY(write_json(log->output_dir, "eval_results.json", evaluation, 4, err));
+        json_object_update(all, evaluation);
+    }
     QVL_TRY(write_json(log->output_dir, "all_results.json", all, 4, err));
     json_object_set_new(entry, "step", json_integer(m->steps));
     QVL_TRY(add_entry(log, json_incref(entry), err));
     QVL_TRY(qvl_text_printf(&line, err,
                             "{\"current_steps\": %" PRId64 ", \"total_steps\": %" PRId64
                             ", \"epoch\": %s, \"percentage\": 100.0, \"elapsed_time\": \"%s\", "
-                            "\"remaining_time\": \"0:00:00\"}\n",
+                            "\"remaining_time\": \"0:00:00\"",
                             m->steps, log->total_steps, qvl_format_double(number, m->epoch),
                             qvl_format_duration(elapsed, qvl_run_log_elapsed(log))));
+    QVL_TRY(print_tokens(log, &line, err));
+    QVL_TRY(qvl_text_puts(&line, "}\n", err));
     QVL_TRY(append_line(log, &line, err));
 out:
     qvl_text_fini(&line);
     json_decref(results);
     json_decref(all);
     json_decref(entry);
+    json_decref(evaluation);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 /* What a run remembers of itself: the log history, and the files that show it (REFERENCE 8.8 to
- * 8.10): trainer_log.jsonl, trainer_state.json, train_results.json, all_results.json and the plots.
- * On rank 0 only. */
+ * 8.10): trainer_log.jsonl, trainer_state.json, train_results.json, eval_results.json,
+ * all_results.json and the plots. On rank 0 only. */
 #ifndef QVL_SRC_TRAIN_RUN_LOG_H
 #define QVL_SRC_TRAIN_RUN_LOG_H
 
@@ -23,6 +23,7 @@ typedef struct qvl_run_log {
     json_t *history;          /* log_history */
     int64_t total_steps;
     double total_flos;       /* so far */
+    int64_t total_tokens;    /* so far, all ranks */
     double elapsed_before_s; /* of runs that this one goes on from */
     double started_s;
     qvl_text pending;      /* lines that are not in trainer_log.jsonl yet */
@@ -55,6 +56,7 @@ qvl_status qvl_run_log_eval(qvl_run_log *log, const qvl_log_event *event, double
 /* Whether the history has an evaluation after this step. */
 bool qvl_run_log_has_eval(const qvl_run_log *log, int64_t step);
 
+#define QVL_RUN_LOG_FILE   "trainer_log.jsonl"
 #define QVL_RUN_STATE_FILE "trainer_state.json"
 
 /* What trainer_state.json shall contain; out is cleared first. */
@@ -63,16 +65,16 @@ qvl_status qvl_run_log_format_state(const qvl_run_log *log, qvl_text *out, int64
 /* Writes it into directory. */
 qvl_status qvl_run_log_save_state(const qvl_run_log *log, const char *directory, int64_t step,
                                   double epoch, qvl_err *err);
-/* Reads it back, and cuts trainer_log.jsonl to the lines up to its step. */
+/* run_log_resume.c: reads it back, and cuts trainer_log.jsonl to the lines up to its step. */
 qvl_status qvl_run_log_load_state(qvl_run_log *log, const char *directory, qvl_err *err);
 
 typedef struct qvl_final_metrics {
     double epoch, train_loss, runtime_s, samples, total_flos;
     int64_t steps;
-    double eval_loss; /* NaN: none */
 } qvl_final_metrics;
 
-/* train_results.json, all_results.json (merged), the last entry of the history. */
+/* train_results.json, eval_results.json where the history has an evaluation after the last step,
+ * all_results.json (merged), the last entry of the history. */
 qvl_status qvl_run_log_finish(qvl_run_log *log, const qvl_final_metrics *metrics, qvl_err *err);
 
 /* training_loss.png, and training_eval_loss.png when there are evaluations. */

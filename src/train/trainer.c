@@ -7,31 +7,12 @@
 #include "src/base/clock.h"
 #include "src/base/memory.h"
 #include "src/base/stop.h"
+#include "src/train/due.h"
 #include "src/train/run.h"
+#include "src/train/step_floor.h"
 
 /* ---- training ----------------------------------------------------------------------------------
  */
-
-/* Steps between events: below 1 a share of all steps, rounded up. */
-static int64_t interval(double given, int64_t total)
-{
-    const double steps = given < 1.0 ? ceil(given * (double)total) : given;
-    return steps < 1.0 ? 1 : (int64_t)steps;
-}
-
-typedef enum event_kind { EVERY_STEPS, EVERY_EPOCH, NEVER } event_kind;
-
-static event_kind kind_of(const char *strategy)
-{
-    return strcmp(strategy, "steps") == 0   ? EVERY_STEPS
-           : strcmp(strategy, "epoch") == 0 ? EVERY_EPOCH
-                                            : NEVER;
-}
-
-static bool is_due(event_kind kind, int64_t step, int64_t every, int64_t per_epoch)
-{
-    return kind == EVERY_STEPS ? step % every == 0 : kind == EVERY_EPOCH && step % per_epoch == 0;
-}
 
 /* A log line that could not be written is kept for the next time: no reason to stop. */
 static qvl_status forgive_log(qvl_run *run, qvl_status rc, qvl_err *err)
@@ -43,23 +24,24 @@ static qvl_status forgive_log(qvl_run *run, qvl_status rc, qvl_err *err)
     return QVL_OK;
 }
 
-static qvl_status evaluate(qvl_run *run, const qvl_log_event *event, double *out_loss, qvl_err *err)
+static qvl_status evaluate(qvl_run *run, const qvl_log_event *event, qvl_err *err)
 {
     const double start = qvl_clock_s();
+    double loss = NAN;
     int64_t n_batches = 0;
     qvl_status rc = QVL_OK;
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
     qvl_world_set_phase(run->world, "evaluating");
-    QVL_TRY(qvl_run_evaluate(run, out_loss, &n_batches, err));
+    QVL_TRY(qvl_run_evaluate(run, &loss, &n_batches, err));
     qvl_world_set_phase(run->world, "training");
     if (qvl_world_is_stopping(run->world)) { /* it is made up for when the run goes on */
         qvl_timer_lap(&run->timer, QVL_PHASE_EVALUATION);
         return QVL_OK;
     }
     qvl_log_line(run->log, "step %" PRId64 "  eval_loss %.4f over %" PRId64 " samples", event->step,
-                 *out_loss, run->eval.table.n_samples);
+                 loss, run->eval.table.n_samples);
     if (run->run_log)
-        rc = qvl_run_log_eval(run->run_log, event, *out_loss, qvl_clock_s() - start,
+        rc = qvl_run_log_eval(run->run_log, event, loss, qvl_clock_s() - start,
                               run->eval.table.n_samples, n_batches, err);
     rc = qvl_world_agree(run->world, forgive_log(run, rc, err), err);
     qvl_timer_lap(&run->timer, QVL_PHASE_EVALUATION);
@@ -83,12 +65,21 @@ static qvl_status log_step(qvl_run *run, qvl_log_event *event, qvl_err *err)
     return qvl_world_agree(run->world, forgive_log(run, rc, err), err);
 }
 
+/* What the log says of all steps so far. */
+static void tell_totals(qvl_run *run)
+{
+    const int64_t frozen =
+        qvl_model_parameters(&run->model.dims) - run->model.dims.text.V * run->model.dims.text.D;
+    if (!run->run_log)
+        return;
+    run->run_log->total_flos = 6.0 * (double)frozen * (double)run->state.total_tokens;
+    run->run_log->total_tokens = run->state.total_tokens;
+}
+
 /* Counts a step into the state; a skipped one has no loss. */
 static void take_in(qvl_run *run, const qvl_step_result *result, bool is_skipped)
 {
     qvl_train_state *state = &run->state;
-    const int64_t frozen =
-        qvl_model_parameters(&run->model.dims) - run->model.dims.text.V * run->model.dims.text.D;
     state->step++;
     state->epoch = result->epoch;
     if (!is_skipped) {
@@ -99,8 +90,8 @@ static void take_in(qvl_run *run, const qvl_step_result *result, bool is_skipped
     }
     state->total_tokens += result->tokens;
     run->progress.tokens += result->tokens;
-    if (run->run_log)
-        run->run_log->total_flos = 6.0 * (double)frozen * (double)state->total_tokens;
+    run->progress.own_tokens += run->step_plan->load[qvl_world_rank(run->world)];
+    tell_totals(run);
 }
 
 /* The clock's say, which is rank 0's: the others learn of it at the next agree. */
@@ -115,10 +106,9 @@ static void watch_the_clock(qvl_run *run)
 }
 
 typedef struct loop {
-    int64_t total, per_epoch, log_every, save_every, eval_every;
-    event_kind save_kind, eval_kind;
-    int64_t first_step, tokens_at_log;
-    double log_started_s, eval_loss;
+    qvl_due log, save, eval;
+    int64_t total, first_step, tokens_at_log;
+    double log_started_s;
     uint64_t free_bytes;  /* of the device, after the first step */
     qvl_status last_save; /* of the last checkpoint: the results are saved all the same */
     qvl_err last_save_err;
@@ -127,30 +117,21 @@ typedef struct loop {
 static loop make_loop(const qvl_run *run)
 {
     const qvl_config *c = run->config;
-    loop l = {.total = qvl_sampler_steps(run->sampler),
-              .per_epoch = qvl_sampler_steps_per_epoch(run->sampler),
-              .save_kind = kind_of(c->save_strategy),
-              .eval_kind = kind_of(c->eval_strategy),
+    const int64_t total = qvl_sampler_steps(run->sampler);
+    const int64_t per_epoch = qvl_sampler_steps_per_epoch(run->sampler);
+    const double eval_steps = c->eval_steps > 0 ? c->eval_steps : c->logging_steps;
+    loop l = {.log = qvl_due_make(c->logging_strategy, c->logging_steps, total, per_epoch),
+              .save = qvl_due_make(c->save_strategy, c->save_steps, total, per_epoch),
+              .total = total,
               .first_step = run->state.step,
-              .log_started_s = qvl_clock_s(),
-              .eval_loss = NAN};
-    l.log_every = interval(c->logging_steps, l.total);
-    l.save_every = interval(c->save_steps, l.total);
-    l.eval_every = interval(c->eval_steps > 0 ? c->eval_steps : c->logging_steps, l.total);
-    if (qvl_config_is_given(c, "eval_steps") && !qvl_config_is_given(c, "eval_strategy"))
-        l.eval_kind = EVERY_STEPS;
-    if (run->eval.table.n_samples == 0)
-        l.eval_kind = NEVER;
+              .tokens_at_log = run->state.total_tokens,
+              .log_started_s = qvl_clock_s()};
+    if (run->eval.table.n_samples)
+        l.eval = qvl_due_make(c->eval_strategy, eval_steps, total, per_epoch);
     return l;
 }
 
 enum { COMPARE_RANKS_EVERY = 100 };
-
-static bool is_eval_due(const qvl_run *run, const loop *l)
-{
-    return run->state.step > 0 &&
-           is_due(l->eval_kind, run->state.step, l->eval_every, l->per_epoch);
-}
 
 static qvl_log_event event_of(const qvl_run *run, const loop *l)
 {
@@ -177,7 +158,7 @@ static qvl_status run_one(qvl_run *run, loop *l, qvl_err *err)
     qvl_log_event event = event_of(run, l);
     event.grad_norm = result.grad_norm;
     event.learning_rate = result.rate;
-    if ((step % l->log_every == 0 || (step == 1 && run->config->logging_first_step)) &&
+    if ((qvl_is_due(&l->log, step) || (step == 1 && run->config->logging_first_step)) &&
         run->state.loss_steps > 0) {
         const double seconds = qvl_clock_s() - l->log_started_s;
         event.tokens_per_second =
@@ -189,27 +170,26 @@ static qvl_status run_one(qvl_run *run, loop *l, qvl_err *err)
     qvl_progress_draw(&run->progress, step, result.loss, result.rate, run->log);
     if (step % COMPARE_RANKS_EVERY == 0 || step == l->total)
         QVL_TRY(qvl_run_compare_ranks(run, err));
-    if (is_eval_due(run, l))
-        QVL_TRY(evaluate(run, &event, &l->eval_loss, err));
+    if (qvl_is_due(&l->eval, step))
+        QVL_TRY(evaluate(run, &event, err));
     if (run->saver)
-        QVL_TRY(qvl_saver_after_step(run->saver,
-                                     is_due(l->save_kind, step, l->save_every, l->per_epoch), err));
+        QVL_TRY(qvl_saver_after_step(run->saver, qvl_is_due(&l->save, step), err));
 out:
     return rc;
 }
 
-/* The evaluation of the step that the run goes on from, when a stop cut it short. */
-static qvl_status make_up_evaluation(qvl_run *run, loop *l, qvl_err *err)
+/* The evaluation after the steps that are done, unless the log has it. Without training it is what
+ * was asked for, whatever an earlier run found. is_cut: a stop was asked for before its end. */
+static qvl_status make_up_evaluation(qvl_run *run, const loop *l, bool *is_cut, qvl_err *err)
 {
-    int64_t is_missing = run->run_log && !qvl_run_log_has_eval(run->run_log, run->state.step);
+    const qvl_log_event event = event_of(run, l);
+    int64_t is_missing = run->run_log && !(run->config->do_train &&
+                                           qvl_run_log_has_eval(run->run_log, run->state.step));
     qvl_status rc = QVL_OK;
-    if (!is_eval_due(run, l))
-        return QVL_OK;
     QVL_TRY(qvl_world_max_i64(run->world, &is_missing, 1, err));
-    if (is_missing) {
-        const qvl_log_event event = event_of(run, l);
-        rc = evaluate(run, &event, &l->eval_loss, err);
-    }
+    if (is_missing)
+        QVL_TRY(evaluate(run, &event, err));
+    *is_cut = is_missing && qvl_world_is_stopping(run->world);
 out:
     return rc;
 }
@@ -233,8 +213,10 @@ out:
 
 static qvl_status train(qvl_run *run, loop *l, qvl_err *err)
 {
+    bool is_cut = false;
     qvl_status rc = QVL_OK;
-    QVL_TRY(make_up_evaluation(run, l, err));
+    if (qvl_is_due(&l->eval, run->state.step)) /* the run may have been stopped in it */
+        QVL_TRY(make_up_evaluation(run, l, &is_cut, err));
     QVL_TRY(qvl_world_agree(run->world, QVL_OK, err)); /* asked for while loading */
     while (run->state.step < l->total) {
         if (qvl_world_is_stopping(run->world) && run->state.step > l->first_step)
@@ -248,29 +230,53 @@ static qvl_status train(qvl_run *run, loop *l, qvl_err *err)
     qvl_world_set_step(run->world, -1);
     /* A run that went on leaves its last state even where none was asked for, so that starting it
      * once more finds nothing to do. */
-    if (l->save_kind != NEVER || l->first_step > 0)
+    if (l->save.every || l->first_step > 0)
         l->last_save = qvl_saver_finish(run->saver, run, false, &l->last_save_err);
 out:
     return rc;
 }
 
+/* transformers sets do_eval where there is an eval_strategy. */
+static bool evaluates_at_end(const qvl_config *config)
+{
+    return config->do_eval || strcmp(config->eval_strategy, "no") != 0;
+}
+
+/* What the steps of this process took beside what they could not do without. When everything is
+ * saved: activations are lost, and a device that fails now fails nothing. */
+static void print_floor(qvl_run *run)
+{
+    qvl_step_floor measured;
+    qvl_err err = {QVL_OK, ""};
+    qvl_world_set_phase(run->world, "measuring the floor of a step");
+    if (qvl_step_floor_measure(run, &measured, &err) != QVL_OK)
+        qvl_log_warn(run->log, "the floor of a step was not measured: %s", err.text);
+    else if (!isnan(measured.share))
+        qvl_log_line(run->log,
+                     "share of the floor %.1f %%: the frozen products of a step's %" PRId64
+                     " tokens alone take %.3f ms",
+                     100.0 * measured.share, measured.tokens, measured.ms);
+}
+
 /* The last evaluation, and the files in output_dir. */
 static qvl_status conclude(qvl_run *run, loop *l, qvl_err *err)
 {
+    const qvl_config *c = run->config;
+    bool is_cut = false;
     qvl_status rc = QVL_OK;
-    if (run->config->do_eval && run->eval.table.n_samples) {
-        const qvl_log_event event = event_of(run, l);
-        QVL_TRY(evaluate(run, &event, &l->eval_loss, err));
-        if (qvl_world_is_stopping(run->world))
-            return qvl_world_refuse_to_go_on(run->world, err);
-    }
+    if (evaluates_at_end(c) && run->eval.table.n_samples)
+        QVL_TRY(make_up_evaluation(run, l, &is_cut, err));
+    if (is_cut)
+        return c->do_train ? stop(run, err) : qvl_world_refuse_to_go_on(run->world, err);
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);
     qvl_world_set_phase(run->world, "saving the results");
     if (run->run_log)
-        rc = qvl_run_save_results(run, l->eval_loss, err);
+        rc = qvl_run_save_results(run, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     qvl_timer_lap(&run->timer, QVL_PHASE_SAVING);
     qvl_timer_print(&run->timer, &run->progress, run->state.step, run->log);
+    print_floor(run);
+    QVL_TRY(qvl_world_agree(run->world, QVL_OK, err)); /* nobody closes while another measures */
     if (l->free_bytes)
         qvl_memory_plan_report(&run->memory, run->dev, l->free_bytes, run->log);
     if (l->last_save != QVL_OK)
@@ -288,7 +294,7 @@ static qvl_status run_loop(qvl_run *run, qvl_err *err)
     qvl_world_await_stop(run->world);
     run->progress = (qvl_progress){
         .first_step = run->state.step, .total_steps = l.total, .started_s = qvl_clock_s()};
-    l.tokens_at_log = run->state.total_tokens;
+    tell_totals(run);
     if (run->state.step >= l.total && run->config->do_train) {
         is_done = run->run_log && qvl_run_has_results(run);
         QVL_TRY(qvl_world_max_i64(run->world, &is_done, 1, err));
@@ -318,22 +324,46 @@ static qvl_status report_check(qvl_run *run)
     return QVL_OK;
 }
 
-qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, qvl_log *log,
-                     qvl_err *err)
+/* A run without do_train that has nothing to evaluate either; with the place of the key. */
+static qvl_status check_purpose(const qvl_config *config, qvl_err *err)
 {
-    qvl_run run = {.lock = -1};
-    char checkpoint[QVL_PATH_BYTES] = "";
-    qvl_status rc = QVL_OK;
-    if (!is_check && !config->do_train && !config->do_eval)
-        return qvl_fail(err, QVL_ECONFIG, "do_train and do_eval are false: there is nothing to do");
-    qvl_world_set_deadline(world, qvl_config_deadline(config));
+    const int line = qvl_config_given_at(config, "do_train");
+    if (config->do_train || evaluates_at_end(config))
+        return QVL_OK;
+    if (line == QVL_GIVEN_AS_OVERRIDE)
+        return qvl_fail(err, QVL_ECONFIG,
+                        "command line: do_train: false leaves nothing to do; say do_train=true");
+    return line ? qvl_fail(err, QVL_ECONFIG,
+                           "%s:%d: do_train: false leaves nothing to do; say do_train: true",
+                           config->name, line)
+                : qvl_fail(err, QVL_ECONFIG,
+                           "%s: do_train: is missing, there is nothing to do; add do_train: true",
+                           config->name);
+}
+
+static void warn_of_keys(const qvl_config *config, qvl_log *log)
+{
     if (qvl_config_is_given(config, "ddp_timeout") &&
         config->ddp_timeout > qvl_config_deadline(config) && config->peer_timeout < 0)
         qvl_log_warn(log,
                      "ddp_timeout: %.0f s would hide a rank that hangs; %.0f s are waited "
                      "(peer_timeout allows more)",
                      config->ddp_timeout, qvl_config_deadline(config));
-    QVL_TRY(qvl_run_open(&run, config, is_check ? QVL_RUN_CHECKS : QVL_RUN_TRAINS, world, log, err));
+    if (config->eval_steps > 0 && strcmp(config->eval_strategy, "steps") != 0)
+        qvl_log_warn(log, "eval_steps does nothing without eval_strategy: steps");
+}
+
+qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, qvl_log *log,
+                     qvl_err *err)
+{
+    qvl_run run = {.lock = -1};
+    char checkpoint[QVL_PATH_BYTES] = "";
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_world_agree(world, check_purpose(config, err), err));
+    qvl_world_set_deadline(world, qvl_config_deadline(config));
+    warn_of_keys(config, log);
+    QVL_TRY(
+        qvl_run_open(&run, config, is_check ? QVL_RUN_CHECKS : QVL_RUN_TRAINS, world, log, err));
     QVL_TRY(qvl_run_plan(&run, err));
     qvl_run_print_plan(&run);
     if (is_check) {

@@ -51,6 +51,13 @@ refused "quantisation" 78 "quantization_bit: '4' is not supported" good.yaml qua
 refused "missing configuration" 66 "nowhere.yaml: No such file" nowhere.yaml
 refused "no arguments" 64 "usage"
 refused "no GPU" 69 "device: cuda: no GPU found \((CUDA: |this build has no CUDA)" good.yaml device=cuda
+for check in '' --check; do
+  sed '/^do_train/d' good.yaml > bad.yaml
+  refused "no do_train $check" 78 'bad.yaml: do_train: is missing, there is nothing to do; add do_train: true$' $check bad.yaml
+  sed 's/^do_train.*/do_train: false/' good.yaml > bad.yaml
+  refused "do_train: false $check" 78 'bad.yaml:4: do_train: false leaves nothing to do; say do_train: true$' $check bad.yaml
+  refused "do_train=false $check" 78 'command line: do_train: false leaves nothing to do; say do_train=true$' $check good.yaml do_train=false
+done
 rm bad.yaml
 
 # ---- model files

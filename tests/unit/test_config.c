@@ -171,6 +171,7 @@ static const char *const KEYS[][2] = {
     {"do_train", "false"},
     {"do_eval", "false"},
     {"do_predict", "false"},
+    {"logging_strategy", "steps"},
     {"logging_steps", "500"},
     {"logging_first_step", "false"},
     {"logging_nan_inf_filter", "true"},
@@ -334,6 +335,8 @@ static void defaults_are_llama_factorys(void **state)
     assert_null(c->resume_from_checkpoint);
     assert_string_equal(c->save_strategy, "steps");
     assert_string_equal(c->eval_strategy, "no");
+    assert_string_equal(c->logging_strategy, "steps");
+    assert_string_equal(c->include_num_input_tokens_seen, "no");
     assert_false(c->overwrite_output_dir || c->do_train || c->do_eval || c->logging_first_step ||
                  c->save_only_model);
     assert_true(c->logging_steps == 500.0 && c->save_steps == 500.0 && c->eval_steps == -1.0);
@@ -496,6 +499,13 @@ static void booleans_are_yaml_1_1s(void **state)
     c = parsed("gradient_checkpointing: no\nresume_from_checkpoint: No\n", NULL);
     assert_string_equal(c->gradient_checkpointing, "false");
     assert_string_equal(c->resume_from_checkpoint, "false");
+    qvl_config_destroy(c);
+    c = parsed("include_num_input_tokens_seen: true\nlogging_strategy: no\n", NULL);
+    assert_string_equal(c->include_num_input_tokens_seen, "true");
+    assert_string_equal(c->logging_strategy, "no");
+    qvl_config_destroy(c);
+    c = parsed("include_num_input_tokens_seen: false\n", NULL);
+    assert_string_equal(c->include_num_input_tokens_seen, "no");
     qvl_config_destroy(c);
     c = parsed("resume_from_checkpoint: saves/checkpoint-8\n", NULL);
     assert_string_equal(c->resume_from_checkpoint, "saves/checkpoint-8");

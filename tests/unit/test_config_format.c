@@ -81,7 +81,8 @@ static void every_value_reads_back(void **state)
         "eval_steps: 7\ndevice: cpu\npack: false\npack_tokens: 4096\nloss_reduction: token_mean\n"
         "steps_rule: ceil\ngradient_checkpointing: false\nshare_gpu: true\nvision_cache: off\n"
         "adapter_layout: hf4.51\non_bad_sample: skip\nstrict_paths: true\n"
-        "activation_offloading: false\n",
+        "activation_offloading: false\nlogging_strategy: no\n"
+        "include_num_input_tokens_seen: non_padding\n",
         NULL));
 }
 

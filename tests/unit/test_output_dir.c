@@ -213,9 +213,9 @@ static void a_check_makes_nothing(void **state)
 static void overwriting_starts_anew(void **state)
 {
     static const char *const GONE[] = {"adapter_model.safetensors", "trainer_state.json",
-                                       "train_results.json",        "all_results.json",
-                                       "trainer_log.jsonl",         "training_loss.png",
-                                       "training_eval_loss.png"};
+                                       "train_results.json",        "eval_results.json",
+                                       "all_results.json",          "trainer_log.jsonl",
+                                       "training_loss.png",         "training_eval_loss.png"};
     (void)state;
     put_checkpoint(9);
     put_checkpoint(10);
@@ -235,7 +235,8 @@ static void overwriting_starts_anew(void **state)
 static void results_are_not_overwritten(void **state)
 {
     static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_state.json",
-                                          "train_results.json", "all_results.json"};
+                                          "train_results.json", "eval_results.json",
+                                          "all_results.json"};
     qvl_err err = {0};
     (void)state;
     for (size_t i = 0; i < sizeof RESULTS / sizeof *RESULTS; i++) {

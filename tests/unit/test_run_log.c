@@ -1,5 +1,5 @@
 /* The files that show a run: transformers' trainer_state.json, LLaMA-Factory's trainer_log.jsonl,
- * the results (REFERENCE 8.8 to 8.10), and going on with them. */
+ * and going on with them (REFERENCE 8.8 to 8.10). The results: test_run_log_results.c. */
 #include "src/train/run_log.h"
 
 #include <math.h>
@@ -263,53 +263,6 @@ static void bad_states_are_refused(void **state)
     }
 }
 
-static void results_are_written(void **state)
-{
-    const qvl_final_metrics metrics = {.epoch = 2.5,
-                                       .train_loss = 1.0 / 3.0,
-                                       .runtime_s = 12.34567,
-                                       .samples = 100,
-                                       .total_flos = 2e12,
-                                       .steps = 30,
-                                       .eval_loss = 0.5};
-    static const char *const WANT =
-        "{\n    \"epoch\": 2.5,\n    \"total_flos\": 2000000000000.0,\n"
-        "    \"train_loss\": 0.3333333333333333,\n    \"train_runtime\": 12.3457,\n"
-        "    \"train_samples_per_second\": 8.1,\n    \"train_steps_per_second\": 2.43\n}\n";
-    qvl_err err = {0};
-    (void)state;
-    log_step(30, 1.0);
-    expect_ok(qvl_run_log_finish(run, &metrics, &err), &err);
-    qvl_text text = read_output("train_results.json");
-    assert_string_equal(text.data, WANT);
-    qvl_text_fini(&text);
-    json_t *all = read_json("all_results.json");
-    assert_int_equal(json_object_size(all), 7);
-    assert_true(json_real_value(json_object_get(all, "eval_loss")) == 0.5);
-    json_decref(all);
-    text = read_output("trainer_log.jsonl"); /* a line more, without loss and lr */
-    const char *last = strchr(text.data, '\n') + 1;
-    expect_keys(last, "current_steps total_steps epoch percentage elapsed_time remaining_time ");
-    assert_non_null(strstr(last, "\"percentage\": 100.0"));
-    qvl_text_fini(&text);
-    const json_t *entry = json_array_get(run->history, 1); /* and an entry of the history */
-    assert_int_equal(json_array_size(run->history), 2);
-    assert_int_equal(json_integer_value(json_object_get(entry, "step")), 30);
-    assert_non_null(json_object_get(entry, "train_runtime"));
-}
-
-static void results_without_evaluation(void **state)
-{
-    const qvl_final_metrics metrics = {.steps = 30, .eval_loss = NAN};
-    qvl_err err = {0};
-    (void)state;
-    expect_ok(qvl_run_log_finish(run, &metrics, &err), &err);
-    json_t *all = read_json("all_results.json"), *train = read_json("train_results.json");
-    assert_true(json_equal(all, train));
-    json_decref(all);
-    json_decref(train);
-}
-
 static void plots_are_drawn(void **state)
 {
     qvl_err err = {0};
@@ -396,8 +349,6 @@ int main(void)
         LOG_TEST(going_on_cuts_the_log),
         LOG_TEST(a_long_log_is_cut_quickly),
         LOG_TEST(bad_states_are_refused),
-        LOG_TEST(results_are_written),
-        LOG_TEST(results_without_evaluation),
         LOG_TEST(plots_are_drawn),
         LOG_TEST(full_disks_are_told),
         LOG_TEST(a_full_disk_is_told_now_and_then),
