@@ -203,7 +203,7 @@ odd '{"instruction": 1, "output": "b"}\n{"instruction": "a"}\n{"instruction": 2,
 refused "none left, most bad" 65 'no samples are left of the training data, sparse \(3 records, 1 dropped, 2 bad\); the first of the bad: data/odd.jsonl: sample 0: "instruction" is not a text$' base.yaml dataset=sparse output_dir=out on_bad_sample=skip
 
 # ---- a file without a data set: what of the configuration has no effect on it
-printf 'model_name_or_path: demo/model\noutput_dir: check\ntokenized_path: sp.h5\n' > taken.yaml
+printf 'model_name_or_path: demo/model\noutput_dir: check\ntokenized_path: sp.h5\ndo_train: true\n' > taken.yaml
 # warned NAME N ARGS...: qvl_sft --check says N lines of warning that a file is taken as it is
 warned() {
   local name=$1 n=$2; shift 2
