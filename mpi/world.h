@@ -87,7 +87,8 @@ qvl_status qvl_world_send(qvl_world *world, const void *bytes, size_t n_bytes, i
                           qvl_err *err);
 qvl_status qvl_world_receive(qvl_world *world, void *bytes, size_t n_bytes, int from, qvl_err *err);
 
-/* QVL_EDATA on all ranks when text is not the same on all; what names it ("configuration"). */
+/* QVL_EDATA on all ranks when text is not the same on all; what names it ("configuration"). A short
+ * text is shown. */
 qvl_status qvl_world_compare(qvl_world *world, const char *what, const char *text, qvl_err *err);
 
 /* Memory that the ranks of one host share: *out [n_bytes], zeroed. One per call; released by

@@ -80,6 +80,29 @@ static qvl_status parse_arguments(const qvl_program *program, arguments *out, in
     return QVL_OK;
 }
 
+/* What ranks must have in common before they do anything together: another program, or another mode
+ * of it, would exchange other things. */
+static qvl_status compare_programs(const qvl_program *program, const arguments *args,
+                                   qvl_world *world, qvl_err *err)
+{
+    char text[120];
+    snprintf(text, sizeof text, "%s%s%s, version " QVL_VERSION " " QVL_GIT_REVISION, program->name,
+             args->has_flag ? " " : "", args->has_flag ? program->flag : "");
+    return qvl_world_compare(world, "program", text, err);
+}
+
+/* All ranks go on with the same values, whichever overrides they have them from. */
+static qvl_status compare_configs(const qvl_config *config, qvl_world *world, qvl_err *err)
+{
+    qvl_text text = {0};
+    qvl_status rc = qvl_config_format(&text, config, err);
+    QVL_TRY(qvl_world_agree(world, rc, err));
+    QVL_TRY(qvl_world_compare(world, "configuration", text.data, err));
+out:
+    qvl_text_fini(&text);
+    return rc;
+}
+
 /* Rank 0 reads the file (or standard input, which it alone has), all parse the same text. */
 static qvl_status read_config(qvl_config **out, const arguments *args, qvl_world *world,
                               qvl_err *err)
@@ -88,6 +111,8 @@ static qvl_status read_config(qvl_config **out, const arguments *args, qvl_world
     uint64_t n_bytes = 0;
     const char *name = strcmp(args->config, "-") == 0 ? "standard input" : args->config;
     qvl_status rc = QVL_OK;
+    /* a file that another rank names would not be read, and nobody would know */
+    QVL_TRY(qvl_world_compare(world, "CONFIG.yaml argument", args->config, err));
     if (qvl_world_rank(world) == 0)
         rc = qvl_file_read(&text, args->config, 1 << 20, err);
     if (rc == QVL_EDATA) /* too large: no configuration */
@@ -126,8 +151,9 @@ int qvl_program_main(const qvl_program *program, int argc, char **argv)
     QVL_TRY(rc);
     rc = parse_arguments(program, &args, argc, argv, &err);
     QVL_TRY(qvl_world_agree(world, rc, &err));
-    QVL_TRY(qvl_world_compare(world, "version of qvl", QVL_VERSION " " QVL_GIT_REVISION, &err));
+    QVL_TRY(compare_programs(program, &args, world, &err));
     QVL_TRY(read_config(&config, &args, world, &err));
+    QVL_TRY(compare_configs(config, world, &err));
     qvl_world_name_deadline(world, qvl_config_deadline_key(config));
     rc = program->run(config, args.has_flag, world, &log, &err);
 out:

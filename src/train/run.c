@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/hub_cache.h"
 #include "src/base/memory.h"
 #include "src/model/lora_files.h"
 #include "src/train/device.h"
@@ -42,7 +43,11 @@ static qvl_status choose_lora(qvl_run *run, qvl_err *err)
     if (adapter && adapter[0]) {
         char targets[96];
         const qvl_lora_options asked = *to;
-        QVL_TRY(qvl_lora_read_options(to, adapter, err));
+        qvl_model_dims dims;
+        QVL_TRY(qvl_hub_find(run->model.directory, c->model_name_or_path, c->cache_dir,
+                             c->model_revision, err));
+        QVL_TRY(qvl_model_dims_read(&dims, run->model.directory, err));
+        QVL_TRY(qvl_lora_read_options_for(to, &dims, adapter, err));
         if (asked.rank != to->rank || asked.alpha != to->alpha || asked.dropout != to->dropout ||
             asked.use_rslora != to->use_rslora ||
             memcmp(asked.targets, to->targets, sizeof to->targets) != 0)
@@ -74,17 +79,15 @@ static void print_model(const qvl_run *run)
                  qvl_format_count(b, all), 100.0 * (double)trainable / (double)all);
 }
 
-/* All ranks run the same program on the same configuration, model and data. */
+/* All ranks have the same model and data; program and configuration were compared when they began.
+ */
 static qvl_status compare_ranks(qvl_run *run, qvl_err *err)
 {
     qvl_text text = {0};
-    qvl_status rc = qvl_config_format(&text, run->config, err);
-    QVL_TRY(qvl_world_agree(run->world, rc, err));
-    QVL_TRY(qvl_world_compare(run->world, "configuration", text.data, err));
+    qvl_status rc = QVL_OK;
     QVL_TRY(qvl_world_compare(run->world, "model files (headers)",
                               qvl_weight_files_sha256(run->model.files), err));
     if (run->train.data) {
-        qvl_text_clear(&text);
         rc = qvl_text_printf(&text, err, "%" PRId64 " samples %" PRId64 " tokens digest %s",
                              run->train.table.n_samples, run->train.table.n_tokens,
                              qvl_dataset_digest(run->train.data));
@@ -119,6 +122,8 @@ qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, qvl_run_purpose 
                             config->model_revision, run->dev, &run->lora_options, log, err);
     if (rc == QVL_OK)
         rc = qvl_lora_create(&run->lora, &run->model.dims, &run->lora_options, err);
+    if (rc == QVL_OK)
+        rc = check_adapter(run, err);
     QVL_TRY(qvl_world_agree(world, rc, err));
     print_model(run);
     qvl_timer_lap(&run->timer, QVL_PHASE_OTHER);

@@ -250,6 +250,14 @@ static void differences_are_found(void **state)
     snprintf(want, sizeof want, "ranks 0 and %d do not have the same things", n_ranks - 1);
     assert_int_equal(rc, QVL_EDATA);
     assert_memory_equal(err.text, want, strlen(want));
+    assert_non_null(strstr(err.text, "...): it has 'b'")); /* on every rank */
+    qvl_err_clear(&err);
+    char *text = calloc(1, 1000); /* too long to be shown */
+    assert_non_null(text);
+    memset(text, is_odd ? 'b' : 'a', 999);
+    assert_int_equal(qvl_world_compare(world, "things", text, &err), QVL_EDATA);
+    assert_null(strstr(err.text, "it has"));
+    free(text);
 }
 
 static void hosts_share_memory(void **state)
