@@ -91,7 +91,7 @@ static qvl_status check_format(qvl_dataset *data, qvl_err *err)
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_h5_read_text(&format, data->file, "format", data->path, err));
     if (!format || strcmp(format, "qvl-sft") != 0) {
-        rc = qvl_fail(err, QVL_EDATA, "%s: attribute format is \"%s\", expected \"qvl-sft\"",
+        rc = qvl_fail(err, QVL_EDATA, "%s: attribute format is \"%.64s\", expected \"qvl-sft\"",
                       data->path, format ? format : "");
         goto out;
     }
@@ -147,10 +147,7 @@ static qvl_status load_integers(qvl_dataset *data, const char *name, hid_t type,
     count = (size_t)dims[0] * (size_t)width;
     QVL_TRY(check_backed(data, set, count, bytes, name, err));
     QVL_TRY(qvl_alloc(&values, count, bytes, name, err));
-    if (count && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
-        rc = qvl_h5_fail(err, QVL_EDATA, "%s: /%s", data->path, name);
-        goto out;
-    }
+    QVL_TRY(qvl_h5_read_all_integers(set, type, values, count, name, data->path, err));
     memcpy(out_pointer, &values, sizeof values);
     *out_count = (int64_t)dims[0];
     values = NULL;
@@ -320,11 +317,11 @@ qvl_status qvl_dataset_read_sample(qvl_dataset *data, int64_t sample, int32_t *i
 {
     const uint64_t first = (uint64_t)data->offsets[sample];
     const uint64_t count = (uint64_t)qvl_dataset_length(data, sample);
-    qvl_status rc = qvl_h5_read_range(data->ids, H5T_NATIVE_INT32, ids, first, count, "input_ids",
-                                      data->path, err);
+    qvl_status rc = qvl_h5_read_integers(data->ids, H5T_NATIVE_INT32, ids, first, count,
+                                         "input_ids", data->path, err);
     if (rc == QVL_OK)
-        rc = qvl_h5_read_range(data->labels, H5T_NATIVE_INT32, labels, first, count, "labels",
-                               data->path, err);
+        rc = qvl_h5_read_integers(data->labels, H5T_NATIVE_INT32, labels, first, count, "labels",
+                                  data->path, err);
     return rc;
 }
 
@@ -332,8 +329,13 @@ qvl_status qvl_dataset_read_rgb(qvl_dataset *data, int64_t image, uint8_t *out, 
 {
     const uint64_t first = (uint64_t)data->rgb_offsets[image];
     const uint64_t count = (uint64_t)data->rgb_offsets[image + 1] - first;
-    return qvl_h5_read_range(data->rgb, H5T_NATIVE_UINT8, out, first, count, "images/rgb",
-                             data->path, err);
+    qvl_err reason = {QVL_OK, ""};
+    const qvl_status rc = qvl_h5_read_integers(data->rgb, H5T_NATIVE_UINT8, out, first, count,
+                                               "images/rgb", data->path, &reason);
+    if (rc == QVL_OK)
+        return QVL_OK;
+    return qvl_fail(err, rc, "%s (image %" PRId64 ", which begins at element %" PRIu64 ")",
+                    reason.text, image, first);
 }
 
 const char *qvl_dataset_describe(const qvl_dataset *data, int64_t sample, char buffer[512])

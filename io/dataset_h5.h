@@ -56,8 +56,12 @@ const int32_t *qvl_dataset_grid(const qvl_dataset *data, int64_t image);
 /* ids and labels of a sample, each [length]. */
 qvl_status qvl_dataset_read_sample(qvl_dataset *data, int64_t sample, int32_t *ids, int32_t *labels,
                                    qvl_err *err);
-/* Pixels of an image: out [rows*14, cols*14, 3]. */
+/* Pixels of an image: out [rows*14, cols*14, 3]. QVL_EDATA where they are damaged, or where wider
+ * integers are stored and one is not 0 to 255. */
 qvl_status qvl_dataset_read_rgb(qvl_dataset *data, int64_t image, uint8_t *out, qvl_err *err);
+/* Reads the pixels of images first .. last-1 and forgets them; ends early when a stop is asked for.
+ */
+qvl_status qvl_dataset_check_pixels(qvl_dataset *data, int64_t first, int64_t last, qvl_err *err);
 
 /* "data/x.json: sample 17" when the file says where a sample came from, else "sample 17". */
 const char *qvl_dataset_describe(const qvl_dataset *data, int64_t sample, char buffer[512]);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "src/base/memory.h"
+#include "src/base/stop.h"
 
 /* "sample 3", with where it came from when the file says so. */
 static const char *place_of(const qvl_dataset *data, int64_t sample, char buffer[600])
@@ -94,10 +95,10 @@ qvl_status qvl_dataset_check_samples(qvl_dataset *data, const qvl_dataset_rules 
         QVL_TRY(qvl_reserve(&ids, &ids_capacity, (size_t)count, sizeof *ids, "samples", err));
         QVL_TRY(
             qvl_reserve(&labels, &labels_capacity, (size_t)count, sizeof *labels, "samples", err));
-        QVL_TRY(qvl_h5_read_range(data->ids, H5T_NATIVE_INT32, ids, (uint64_t)begin,
-                                  (uint64_t)count, "input_ids", data->path, err));
-        QVL_TRY(qvl_h5_read_range(data->labels, H5T_NATIVE_INT32, labels, (uint64_t)begin,
-                                  (uint64_t)count, "labels", data->path, err));
+        QVL_TRY(qvl_h5_read_integers(data->ids, H5T_NATIVE_INT32, ids, (uint64_t)begin,
+                                     (uint64_t)count, "input_ids", data->path, err));
+        QVL_TRY(qvl_h5_read_integers(data->labels, H5T_NATIVE_INT32, labels, (uint64_t)begin,
+                                     (uint64_t)count, "labels", data->path, err));
         for (; first < next; first++) {
             const int64_t at = data->offsets[first] - begin;
             QVL_TRY(check_sample(data, rules, first, ids + at, labels + at, err));
@@ -111,5 +112,20 @@ qvl_status qvl_dataset_check_samples(qvl_dataset *data, const qvl_dataset_rules 
 out:
     free(ids);
     free(labels);
+    return rc;
+}
+
+qvl_status qvl_dataset_check_pixels(qvl_dataset *data, int64_t first, int64_t last, qvl_err *err)
+{
+    size_t capacity = 0;
+    uint8_t *pixels = NULL;
+    qvl_status rc = QVL_OK;
+    for (int64_t i = first; i < last && !qvl_stop_reason(); i++) {
+        const int64_t bytes = data->rgb_offsets[i + 1] - data->rgb_offsets[i];
+        QVL_TRY(qvl_reserve(&pixels, &capacity, (size_t)bytes, 1, "pixels", err));
+        QVL_TRY(qvl_dataset_read_rgb(data, i, pixels, err));
+    }
+out:
+    free(pixels);
     return rc;
 }

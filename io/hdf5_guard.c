@@ -33,6 +33,15 @@ static qvl_status check_links(hid_t file, const char *name, const char *path, qv
     return check_link(file, name, path, err);
 }
 
+/* What qvl and h5py's gzip, shuffle and fletcher32 write. Any other id may be a plug-in's, also one
+ * below H5Z_FILTER_RESERVED; nbit, scaleoffset and szip are libhdf5's own, but take parameters from
+ * the file that its releases have trusted too far. */
+static bool is_readable_filter(H5Z_filter_t filter)
+{
+    return filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE ||
+           filter == H5Z_FILTER_FLETCHER32;
+}
+
 static qvl_status check_filters(hid_t list, const char *name, const char *path, qvl_err *err)
 {
     const int n = H5Pget_nfilters(list);
@@ -41,10 +50,10 @@ static qvl_status check_filters(hid_t list, const char *name, const char *path, 
         size_t n_values = 0;
         const H5Z_filter_t filter =
             H5Pget_filter2(list, (unsigned)i, &flags, &n_values, NULL, 0, NULL, NULL);
-        if (filter < 0 || filter >= H5Z_FILTER_RESERVED)
+        if (!is_readable_filter(filter))
             return qvl_fail(err, QVL_EDATA,
-                            "%s: /%s is packed with filter %d, which is a plug-in; write it with "
-                            "deflate or without filters",
+                            "%s: /%s is packed with filter %d, expected deflate (gzip), shuffle or "
+                            "fletcher32; write it with these or without filters",
                             path, name, (int)filter);
     }
     return QVL_OK;

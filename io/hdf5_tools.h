@@ -13,8 +13,8 @@
 extern "C" {
 #endif
 
-/* Switches HDF5's error printing off, and its work at the program's end, since we close what we
- * open; call before other HDF5 calls. */
+/* Switches HDF5's error printing off, the loading of plug-ins, and its work at the program's end,
+ * since we close what we open; call before other HDF5 calls. */
 void qvl_h5_quiet(void);
 
 /* status with "format: HDF5's reason". */
@@ -33,8 +33,8 @@ qvl_status qvl_h5_write_integer(hid_t object, const char *name, int64_t value, c
 
 /* Opens a data set of numbers that a file of others holds. QVL_EDATA when it is missing, or when
  * reading it could lead out of the file or take more than it seems to: links, values in other
- * files, virtual data sets, filters that are plug-ins, chunks over 256 MiB, numbers over 8 bytes.
- * name has at most 127 bytes. */
+ * files, virtual data sets, filters other than deflate, shuffle and fletcher32, chunks over 256
+ * MiB, numbers over 8 bytes. name has at most 127 bytes. */
 qvl_status qvl_h5_open_numbers(hid_t *out, hid_t file, const char *name, const char *path,
                                qvl_err *err);
 
@@ -46,6 +46,13 @@ qvl_status qvl_h5_open_integers(hid_t *out, hsize_t *dims, int n_dims, hid_t fil
 /* Elements first .. first+count-1 of a one-dimensional data set, as type (H5T_NATIVE_...). */
 qvl_status qvl_h5_read_range(hid_t dataset, hid_t type, void *out, uint64_t first, uint64_t count,
                              const char *name, const char *path, qvl_err *err);
+
+/* The same, or all count elements, for H5T_NATIVE_UINT8, _INT32 or _INT64, of any stored width: a
+ * value that type does not hold is QVL_EDATA, with its index. */
+qvl_status qvl_h5_read_integers(hid_t dataset, hid_t type, void *out, uint64_t first,
+                                uint64_t count, const char *name, const char *path, qvl_err *err);
+qvl_status qvl_h5_read_all_integers(hid_t dataset, hid_t type, void *out, uint64_t count,
+                                    const char *name, const char *path, qvl_err *err);
 
 /* A whole array of floats or integers: written with one dimension; read whatever its dimensions
  * are, as long as it has count elements (QVL_EDATA). */

@@ -15,7 +15,7 @@ static qvl_status open_part(qvl_run *run, qvl_run_data *part, const char *path, 
         .vocab = dims->text.V, .image_token = dims->image_token, .video_token = dims->video_token};
     const int n_ranks = qvl_world_size(run->world), rank = qvl_world_rank(run->world);
     qvl_sample_table *table = &part->table;
-    int64_t n = 0;
+    int64_t n = 0, n_images = 0;
     qvl_status rc = qvl_dataset_open(&part->data, path, err);
     if (rc == QVL_OK) {
         n = qvl_dataset_samples(part->data);
@@ -26,6 +26,11 @@ static qvl_status open_part(qvl_run *run, qvl_run_data *part, const char *path, 
     if (rc == QVL_OK)
         rc = qvl_dataset_check_samples(part->data, &rules, n * rank / n_ranks,
                                        n * (rank + 1) / n_ranks, table->supervised, err);
+    if (rc == QVL_OK && run->purpose == QVL_RUN_CHECKS) {
+        n_images = qvl_dataset_images(part->data);
+        rc = qvl_dataset_check_pixels(part->data, n_images * rank / n_ranks,
+                                      n_images * (rank + 1) / n_ranks, err);
+    }
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     for (int r = 0; r < n_ranks; r++) {
         const int64_t first = n * r / n_ranks, last = n * (r + 1) / n_ranks;

@@ -113,6 +113,10 @@ cp kept train.h5 && unlabel train.h5
 for check in "" --check; do
   refused "no supervised token $check" 65 "train.h5: none of its 24 samples has a supervised token; expected labels other than -100" $check train.yaml
 done
+cp kept train.h5 # pixels that cannot be unpacked: --check reads them all
+h5repack -f images/rgb:GZIP=1 -l images/rgb:CHUNK=50000 train.h5 train.h5.new && mv train.h5.new train.h5
+perl -0777 -pi -e 'my $at = rindex($_, "\x78\x01"); die "no chunk" if $at < 0; substr($_, $at + 2, 40) = "\xff" x 40' train.h5
+refused "damaged pixels" 65 "train.h5: /images/rgb elements [0-9]+ to [0-9]+: .*\(image [0-9]+, which begins at element [0-9]+\)" --check train.yaml
 rm train.h5
 refused "missing HDF5" 66 "train.h5: tokenized_path is not there" train.yaml
 mv kept train.h5

@@ -233,6 +233,8 @@ static void wrong_attributes_are_refused(void **state)
     refuse(&f, "attribute format is \"\", expected \"qvl-sft\"");
     f.format = "qvl-sft2";
     refuse(&f, "attribute format is \"qvl-sft2\"");
+    f.format = "0123456789012345678901234567890123456789012345678901234567890123456789";
+    refuse(&f, "format is \"0123456789012345678901234567890123456789012345678901234567890123\", e");
     f = good_dataset();
     f.has_version = false;
     refuse(&f, "version 0, this program reads version 1");
@@ -291,27 +293,99 @@ static void wrong_contents_are_refused(void **state)
     }
 }
 
-/* Values that do not fit int32 do not come around to something that does. */
+/* Values that do not fit are told as they are: they neither come around to something that does, nor
+ * become the largest that does. */
 static void wide_values_do_not_wrap(void **state)
 {
-    static const dataset_member MEMBERS[] = {INPUT_IDS, LABELS};
+    static const struct {
+        dataset_member member;
+        const char *words;
+    } CASES[] = {{INPUT_IDS, "/input_ids element 3 is 4294967302, out of the range -2147483648 to"},
+                 {LABELS, "/labels element 3 is 4294967302, out of the range"}};
     (void)state;
     for (int i = 0; i < 2; i++) {
         dataset_file f = good_dataset();
         qvl_dataset *data = NULL;
         qvl_err err = {0};
-        f.columns[MEMBERS[i]].type = H5T_STD_I64LE;
-        f.columns[MEMBERS[i]].values[3] = ((int64_t)1 << 32) + 6;
+        f.columns[CASES[i].member].type = H5T_STD_I64LE;
+        f.columns[CASES[i].member].values[3] = ((int64_t)1 << 32) + 6;
         write_dataset(scratch_path(path, "data.h5"), &f);
         expect_ok(qvl_dataset_open(&data, path, &err), &err);
         expect_failure(qvl_dataset_check_samples(data, &DATASET_RULES, 0, 2, NULL, &err), QVL_EDATA,
-                       &err, "at token 3|2147483647");
+                       &err, CASES[i].words);
+        qvl_err_clear(&err);
+        int32_t ids[5], labels[5];
+        expect_failure(qvl_dataset_read_sample(data, 0, ids, labels, &err), QVL_EDATA, &err,
+                       CASES[i].words);
         qvl_dataset_close(data);
     }
     dataset_file f = good_dataset();
     f.columns[SAMPLE_IMAGES].type = H5T_STD_I64LE;
     f.columns[SAMPLE_IMAGES].values[0] = ((int64_t)1 << 32) + 1;
-    refuse(&f, "entry 0 is image 2147483647");
+    refuse(&f, "/sample_images element 0 is 4294967297, out of the range");
+    f = good_dataset();
+    f.columns[GRID_THW].type = H5T_STD_I64BE;
+    f.columns[GRID_THW].values[4] = -((int64_t)1 << 40);
+    refuse(&f, "/images/grid_thw element 4 is -1099511627776, out of the range");
+}
+
+/* One pixel of a file, as 64 bits of the stored type's sign. */
+static void set_pixel(hid_t type, hsize_t index, const void *value)
+{
+    const hsize_t one = 1;
+    const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    const hid_t set = H5Dopen2(file, "images/rgb", H5P_DEFAULT), space = H5Dget_space(set);
+    const hid_t memory = H5Screate_simple(1, &one, NULL);
+    H5Sselect_hyperslab(space, H5S_SELECT_SET, &index, NULL, &one, NULL);
+    assert_true(H5Dwrite(set, type, memory, space, H5P_DEFAULT, value) >= 0);
+    H5Sclose(memory);
+    H5Sclose(space);
+    H5Dclose(set);
+    assert_true(H5Fclose(file) >= 0);
+}
+
+static void pixels_are_bytes_however_they_are_stored(void **state)
+{
+    const struct {
+        hid_t type;
+        uint64_t value;
+        const char *words; /* NULL: fine */
+    } CASES[] = {
+        {H5T_STD_U8LE, 255, NULL},
+        {H5T_STD_I16LE, 255, NULL},
+        {H5T_STD_I16BE, 256, "element 2357 is 256, out of the range 0 to 255 (image 1, which"},
+        {H5T_STD_I8LE, (uint64_t)-1, "element 2357 is -1, out of the range 0 to 255"},
+        {H5T_STD_I32LE, (uint64_t)-300, "/images/rgb element 2357 is -300, out"},
+        {H5T_STD_U64BE, UINT64_MAX, "/images/rgb element 2357 is 18446744073709551615, out"},
+        {H5T_STD_I64LE, (uint64_t)1 << 40, "/images/rgb element 2357 is 1099511627776, out"},
+    };
+    uint8_t pixels[4704];
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        const hid_t wide = CASES[i].type == H5T_STD_U64BE ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64;
+        dataset_file f = good_dataset();
+        qvl_dataset *data = NULL;
+        qvl_err err = {0};
+        f.columns[RGB].type = CASES[i].type;
+        write_dataset(scratch_path(path, "data.h5"), &f);
+        for (hsize_t k = 0; CASES[i].type == H5T_STD_I8LE && k < 7056; k++)
+            set_pixel(wide, k, &(int64_t){1}); /* those of the file are up to 250 */
+        set_pixel(wide, 2357, &CASES[i].value);
+        expect_ok(qvl_dataset_open(&data, path, &err), &err);
+        expect_ok(qvl_dataset_check_pixels(data, 0, 1, &err), &err);
+        if (CASES[i].words) {
+            expect_failure(qvl_dataset_read_rgb(data, 1, pixels, &err), QVL_EDATA, &err,
+                           CASES[i].words);
+            qvl_err_clear(&err);
+            expect_failure(qvl_dataset_check_pixels(data, 0, 2, &err), QVL_EDATA, &err,
+                           CASES[i].words);
+        } else {
+            expect_ok(qvl_dataset_read_rgb(data, 1, pixels, &err), &err);
+            assert_int_equal(pixels[5], 255);
+            expect_ok(qvl_dataset_check_pixels(data, 0, 2, &err), &err);
+        }
+        qvl_dataset_close(data);
+    }
 }
 
 /* The messages say where a sample came from, if the file does. */
@@ -377,6 +451,7 @@ int main(void)
         cmocka_unit_test(declared_but_absent_data_are_refused),
         cmocka_unit_test(wrong_contents_are_refused),
         cmocka_unit_test(wide_values_do_not_wrap),
+        cmocka_unit_test(pixels_are_bytes_however_they_are_stored),
         cmocka_unit_test(sources_are_named),
         cmocka_unit_test(files_that_are_not_hdf5),
     };
