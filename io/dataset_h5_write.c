@@ -91,6 +91,7 @@ static qvl_status open_column(qvl_dataset_writer *writer, int index, const char 
     if (element_bytes > 1)
         H5Pset_shuffle(list);
     H5Pset_deflate(list, 1);
+    H5Pset_obj_track_times(list, false); /* the same data give the same bytes */
     to->set = H5Dcreate2(writer->file, name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
     H5Pclose(list);
     H5Sclose(space);
@@ -173,7 +174,10 @@ static qvl_status open_columns(qvl_dataset_writer *writer, qvl_err *err)
         "sample_images", "images/grid_thw", "images/rgb_offsets", "images/rgb",
         "source"};
     qvl_status rc = QVL_OK;
-    const hid_t group = H5Gcreate2(writer->file, "images", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t list = H5Pcreate(H5P_GROUP_CREATE);
+    H5Pset_obj_track_times(list, false);
+    const hid_t group = H5Gcreate2(writer->file, "images", H5P_DEFAULT, list, H5P_DEFAULT);
+    H5Pclose(list);
     if (group < 0)
         return qvl_h5_fail(err, QVL_EIO, "write %s: /images", writer->path);
     H5Gclose(group);

@@ -212,9 +212,11 @@ qvl_status qvl_h5_write_array(hid_t file, const char *name, hid_t type, const vo
 {
     const hsize_t n = (hsize_t)count;
     const hid_t space = H5Screate_simple(1, &n, NULL);
-    const hid_t dataset =
-        H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_obj_track_times(list, false); /* the same state gives the same bytes */
+    const hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, list, H5P_DEFAULT);
     qvl_status rc = QVL_OK;
+    H5Pclose(list);
     if (dataset < 0 || H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0)
         rc = qvl_h5_fail(err, QVL_EIO, "write %s: /%s", path, name);
     if (dataset >= 0 && H5Dclose(dataset) < 0 && rc == QVL_OK)

@@ -62,6 +62,7 @@ typedef struct qvl_device {
     int64_t width_align; /* weights' widths are padded to a multiple of this at load (CPU 1) */
     size_t own_bytes;    /* device memory that the backend took for itself when it was opened */
     int64_t tail_align;  /* tails have a multiple of this many columns; 0: there are none */
+    int64_t swiglu_rank; /* up to this rank mlp_backward makes h itself; 0: it reads h */
     int index;           /* of the GPU on this host; 0 on the CPU */
     char name[128];      /* for people */
     void *state;         /* the backend's own */
@@ -253,8 +254,8 @@ typedef struct qvl_swiglu_backward_args {
 } qvl_swiglu_backward_args;
 
 /* y = down(silu(gate) * up), the linear with its adapters: as swiglu into h and then linear, which
- * one pass may do better. With is_u_kept h is only set where mlp_backward will read it, and y is
- * NULL. */
+ * one pass may do better. With is_u_kept y is NULL, and h is only set where mlp_backward will read
+ * it, which it does for ranks above the device's swiglu_rank. */
 typedef struct qvl_mlp_args {
     const qvl_linear *linear; /* in = F */
     void *y;                  /* act [T, out] or NULL */

@@ -264,7 +264,9 @@ template <typename T> __device__ __forceinline__ T block_sum(T x, T *scratch)
 }
 
 // Adapters of a bf16 linear, forward: lora_forward.cu; backward: lora_backward.cuh.
-// Whether down's adapters and SwiGLU share a pass: for one pass' worth of ranks.
+// Whether down's adapters and SwiGLU share a pass: for one pass' worth of ranks, which is what
+// SWIGLU_RANK says of the one adapter that down has.
+enum { SWIGLU_RANK = 32 };
 bool lora_can_fuse_swiglu(const qvl_linear *linear);
 // gate_up: NULL, or what x is made of here, silu(gate) up (lora_can_fuse_swiglu).
 qvl_status lora_forward(qvl_device *dev, const qvl_linear_args *args, const void *gate_up,

@@ -300,6 +300,7 @@ extern "C" qvl_status qvl_device_open_cuda(qvl_device **out, int index, qvl_dtyp
     dev->width_align = 8;
     // 128 bytes: rows stay aligned to what memory is read in
     dev->tail_align = dtype == QVL_BF16 ? 64 : 0;
+    dev->swiglu_rank = dtype == QVL_BF16 ? SWIGLU_RANK : 0;
     dev->own_bytes =
         PARTIAL_SUMS * sizeof(double) + LORA_COUNTERS * sizeof(unsigned) + GEMM_WORKSPACE_BYTES;
     dev->index = index;

@@ -87,6 +87,8 @@ static cudaError_t launch_swiglu_tiles(const input_params &p, cudaStream_t strea
                           : launch_swiglu<4>(p, stream);
 }
 
+static_assert(SWIGLU_RANK == MAX_TILES * TILE_RANK, "h is read or made by the same rule");
+
 bool lora_can_fuse_swiglu(const qvl_linear *lin)
 {
     return lin->n_adapters * tiles_of(lin) <= MAX_TILES;

@@ -36,6 +36,9 @@ qvl_status qvl_decoder_create(qvl_decoder **out, const qvl_model_dims *dims, con
         decoder->tail[g] = qvl_tail_columns(dev->tail_align, n, adapters->rank);
         decoder->used[g] = dev->tail_align ? qvl_tail_used(n, adapters->rank) : 0;
     }
+    const int n_down = qvl_lora_options_adapters(qvl_lora_get_options(lora), QVL_GROUP_DOWN);
+    decoder->shares_h3 = !options->is_training || n_down == 0 ||
+                         qvl_lora_get_options(lora)->rank <= dev->swiglu_rank;
     decoder->options = *options;
     QVL_TRY(qvl_alloc(&decoder->slots, L * N_ACTIVATIONS, sizeof *decoder->slots, "decoder", err));
     QVL_TRY(qvl_alloc(&decoder->layers, L, sizeof *decoder->layers, "decoder", err));

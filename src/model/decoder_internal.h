@@ -30,7 +30,7 @@ typedef struct activation_shape {
 } activation_shape;
 
 /* What every pack needs once, a row a token. */
-enum { COSINE, SINE, DELTA, X_FINAL, H_FINAL, INV_FINAL, DX, DH, DQKV, N_COMMON };
+enum { COSINE, SINE, DELTA, X_FINAL, H_FINAL, INV_FINAL, DX, DH, DQKV, COMMON_H3, N_COMMON };
 
 /* How much of a layer is still there when backward comes to it. */
 typedef enum keep_level {
@@ -45,7 +45,7 @@ typedef struct decoder_layer {
     keep_level level;
     int64_t turn; /* of an AWAY layer: how many there are below it */
     void *x_in;
-    void *kept_u; /* of all groups, one after the other; NULL: the tails are still there */
+    void *kept_u; /* of all groups, one after the other; NULL: there are no tails */
     void *at[N_ACTIVATIONS];
     qvl_linear *linear; /* [QVL_N_GROUPS] */
 } decoder_layer;
@@ -56,6 +56,7 @@ struct qvl_decoder {
     size_t act_bytes;
     int64_t tail[QVL_N_GROUPS]; /* columns behind the inputs of each group */
     int64_t used[QVL_N_GROUPS]; /* of them, by adapters */
+    bool shares_h3;             /* backward does not read it: one for all layers will do */
     qvl_decoder_options options;
     int *slots; /* [L, N_ACTIVATIONS] */
     int slot_pack, slot_inv_freq, slot_axis, common_slots[N_COMMON];
@@ -67,7 +68,7 @@ struct qvl_decoder {
     void *device_pack;
     float *inv_freq, *cosine, *sine, *inv_final;
     int32_t *axis;
-    void *delta, *x_final, *h_final, *dx, *dh, *dqkv;
+    void *delta, *x_final, *h_final, *dx, *dh, *dqkv, *h3; /* h3: NULL, or all layers' */
     /* the pack in work: views into device_pack, and its host side */
     qvl_pack on_device;
     const qvl_pack *pack;

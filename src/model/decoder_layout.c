@@ -41,7 +41,7 @@ static void describe_layer(const qvl_decoder *d, activation_shape shapes[N_ACTIV
         [H2] = {"norm 2", t->D + tail[QVL_GROUP_GATE_UP], act},
         [GATE_UP] = {"gate_up", 2 * t->F, act},
         [U_GATE_UP] = {"u gate_up", u[QVL_GROUP_GATE_UP], f32},
-        [H3] = {"swiglu", t->F + tail[QVL_GROUP_DOWN], act},
+        [H3] = {"swiglu", d->shares_h3 ? 0 : t->F + tail[QVL_GROUP_DOWN], act},
         [U_DOWN] = {"u down", u[QVL_GROUP_DOWN], f32}};
     for (int i = 0; i < N_ACTIVATIONS; i++)
         shapes[i] = table[i];
@@ -66,6 +66,7 @@ static void describe_common(const qvl_decoder *d, activation_shape shapes[N_COMM
     /* the gradient of the residual stream moves from one to the other, and attention's output from
      * delta (decoder_run.c, spread_rows); the rows of attention that the loss reads are in dqkv */
     const int64_t wide = t->D > q ? t->D : q, attn = q + d->tail[QVL_GROUP_O];
+    const int64_t h3 = d->shares_h3 ? t->F + d->tail[QVL_GROUP_DOWN] : 0;
     const activation_shape table[N_COMMON] = {
         [COSINE] = {"rotary cosine", t->Dh / 2, f32},
         [SINE] = {"rotary sine", t->Dh / 2, f32},
@@ -75,7 +76,8 @@ static void describe_common(const qvl_decoder *d, activation_shape shapes[N_COMM
         [INV_FINAL] = {"inv_rms final", 1, f32},
         [DX] = {"dx", back * wide, act},
         [DH] = {"dh", back * (t->F > q ? t->F : q), act},
-        [DQKV] = {"dqkv", back * (qkv > attn ? qkv : attn), act}};
+        [DQKV] = {"dqkv", back * (qkv > attn ? qkv : attn), act},
+        [COMMON_H3] = {"swiglu", h3, act}};
     for (int i = 0; i < N_COMMON; i++)
         shapes[i] = table[i];
 }
@@ -91,6 +93,7 @@ static void set_common(qvl_decoder *d, void *const at[N_COMMON])
     d->dx = at[DX];
     d->dh = at[DH];
     d->dqkv = at[DQKV];
+    d->h3 = d->shares_h3 ? at[COMMON_H3] : NULL;
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ static qvl_status plan_layers(qvl_decoder *d, qvl_plan *plan, qvl_err *err)
         snprintf(owner, sizeof owner, "layer %d", (int)l);
         if (l >= first_kept)
             QVL_TRY(plan_set(d, plan, owner, slots, shapes, N_ACTIVATIONS, err));
-        else if (kept_u.per_token)
+        if (kept_u.per_token)
             QVL_TRY(plan_set(d, plan, owner, &d->layers[l].slot_kept_u, &kept_u, 1, err));
         for (int i = 0; i < N_ACTIVATIONS && l < first_kept; i++)
             slots[i] = shared[i];
@@ -176,10 +179,12 @@ void qvl_decoder_take_buffers(qvl_decoder *d, const qvl_plan *plan, void *base)
         decoder_layer *layer = &d->layers[l];
         layer->x_in = qvl_plan_at(plan, base, layer->slot_x_in);
         layer->level = l >= L - d->options.n_kept ? KEPT : RECOMPUTED;
-        if (layer->level != KEPT && has_kept_u)
+        if (has_kept_u)
             layer->kept_u = qvl_plan_at(plan, base, layer->slot_kept_u);
         for (int i = 0; i < N_ACTIVATIONS; i++)
             layer->at[i] = qvl_plan_at(plan, base, d->slots[l * N_ACTIVATIONS + i]);
+        if (d->h3)
+            layer->at[H3] = d->h3;
     }
     d->arena = common[0];
     d->laid_out_tokens = d->is_flexible ? 0 : d->options.tokens;
@@ -328,6 +333,8 @@ qvl_status qvl_decoder_lay_out(qvl_decoder *d, int64_t T, qvl_err *err)
         d->layers[L - 1].at[i] = shared[i];
     for (int64_t l = L - 2; l >= 0; l--)
         place_layer(&d->layers[l], &at, &to, T, shared, buffers);
+    for (int64_t l = 0; l < L && d->h3; l++)
+        d->layers[l].at[H3] = d->h3;
     d->laid_out_tokens = T;
     return QVL_OK;
 }

@@ -49,10 +49,11 @@ static float *u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group g
  */
 static void *kept_u_of(const qvl_decoder *d, const decoder_layer *layer, qvl_group group)
 {
+    const bool is_there = layer->level == KEPT && !(group == QVL_GROUP_DOWN && d->shares_h3);
     int64_t before = 0;
     for (int g = 0; g < (int)group; g++)
         before += d->used[g];
-    return layer->level == KEPT || !layer->kept_u
+    return is_there || !layer->kept_u
                ? NULL
                : (char *)layer->kept_u + (size_t)(before * d->pack->T) * d->act_bytes;
 }
@@ -104,7 +105,8 @@ static qvl_attention_args attention_of(const qvl_decoder *d, const decoder_layer
                                 .is_causal = true};
 }
 
-/* SwiGLU and down. In recomputation only what down's adapters read of it is wanted. */
+/* SwiGLU and down. In recomputation, and before backward of a kept layer whose h3 was overwritten,
+ * only what backward reads of it is wanted. */
 static qvl_status run_mlp(qvl_decoder *d, const decoder_layer *layer, bool is_recomputation,
                           qvl_err *err)
 {
@@ -317,6 +319,8 @@ qvl_status qvl_decoder_backward(qvl_decoder *d, const qvl_layer_watch *watch, qv
             QVL_TRY(run_norm(d, layer->at[H1], d->tail[QVL_GROUP_QKV], NULL, layer->at[INV1],
                              layer->x_in, NULL, w->norm1, err));
             QVL_TRY(layer_body(d, layer, w, true, err));
+        } else if (d->shares_h3) {
+            QVL_TRY(run_mlp(d, layer, true, err));
         }
         QVL_TRY(mlp_backward(d, layer, w, last_group, err));
         if (last_group != QVL_GROUP_GATE_UP && last_group != QVL_GROUP_DOWN)
@@ -337,24 +341,27 @@ qvl_status qvl_decoder_fetch_hidden(qvl_decoder *d, float *host, int64_t l, qvl_
     return d->dev->ops->fetch(d->dev, host, from, d->pack->T * d->dims.text.D, err);
 }
 
-/* In rows of at most what the gate_up buffer of layer 0 holds, which is free after forward. */
+/* A row at a time, in pieces of what the gate_up buffer of layer 0 holds, which is free after
+ * forward. */
 qvl_status qvl_decoder_fetch_logits(qvl_decoder *d, float *host, qvl_err *err)
 {
     const qvl_text_dims *t = &d->dims.text;
-    const qvl_linear head = {.weight = d->weights->head, .in = t->D, .out = t->V};
-    const int64_t room = d->laid_out_tokens * 2 * t->F / t->V;
+    const int64_t room = d->laid_out_tokens * 2 * t->F / 8 * 8, n = d->pack->T * t->V;
     qvl_status rc = QVL_OK;
-    if (room < 1)
-        return qvl_fail(err, QVL_EINTERNAL, "logits: one row of %" PRId64 " does not fit", t->V);
-    for (int64_t first = 0; first < d->pack->T; first += room) {
-        const int64_t rows = d->pack->T - first < room ? d->pack->T - first : room;
+    for (int64_t at = 0, columns = 0; at < n; at += columns) {
+        const int64_t row = at / t->V, first = at % t->V;
+        columns = t->V - first < room ? t->V - first : room;
+        const qvl_linear head = {.weight = (const char *)d->weights->head +
+                                           (size_t)(first * t->D) * d->act_bytes,
+                                 .in = t->D,
+                                 .out = columns};
         const qvl_linear_args args = {.linear = &head,
                                       .y = d->layers[0].at[GATE_UP],
                                       .x = (const char *)d->h_final +
-                                           (size_t)(first * t->D) * d->act_bytes,
-                                      .T = rows};
+                                           (size_t)(row * t->D) * d->act_bytes,
+                                      .T = 1};
         QVL_TRY(d->dev->ops->linear(d->dev, &args, err));
-        QVL_TRY(d->dev->ops->fetch(d->dev, host + first * t->V, args.y, rows * t->V, err));
+        QVL_TRY(d->dev->ops->fetch(d->dev, host + at, args.y, columns, err));
     }
 out:
     return rc;

@@ -21,6 +21,14 @@ static const json_t *holder(const source *in, const char *key)
     return value && !json_is_null(value) ? in->text : in->top;
 }
 
+/* There, but without a value anywhere. */
+static bool is_null(const source *in, const char *key)
+{
+    const json_t *value = json_object_get(holder(in, key), key);
+    return (!value || json_is_null(value)) && (json_is_null(json_object_get(in->text, key)) ||
+                                               json_is_null(json_object_get(in->top, key)));
+}
+
 static qvl_status text_i64(const source *in, int64_t *out, const char *key, int64_t max)
 {
     *out = -1;
@@ -128,7 +136,10 @@ static qvl_status read_text(const source *in, qvl_text_dims *dims)
     QVL_TRY(text_i64(in, &dims->F, "intermediate_size", 1 << 22));
     QVL_TRY(text_i64(in, &dims->L, "num_hidden_layers", QVL_MAX_LAYERS));
     QVL_TRY(text_i64(in, &dims->H, "num_attention_heads", 4096));
-    QVL_TRY(text_i64(in, &dims->KV, "num_key_value_heads", 4096));
+    if (is_null(in, "num_key_value_heads"))
+        dims->KV = dims->H; /* as many as there are query heads */
+    else
+        QVL_TRY(text_i64(in, &dims->KV, "num_key_value_heads", 4096));
     QVL_TRY(text_i64(in, &dims->V, "vocab_size", 1 << 26));
     if (dims->D % dims->H || dims->H % dims->KV)
         return qvl_fail(in->err, QVL_EDATA,
@@ -144,7 +155,7 @@ static qvl_status read_text(const source *in, qvl_text_dims *dims)
                         "%s: head size %" PRId64
                         ", expected hidden_size / num_attention_heads, even",
                         in->path, stated);
-    dims->eps = 1e-6;
+    dims->eps = 1e-5; /* transformers' own where the file has none; the published files have 1e-6 */
     QVL_TRY(qvl_json_get_double(&dims->eps, holder(in, "rms_norm_eps"), "rms_norm_eps", in->path,
                                 in->err));
     if (!(dims->eps >= 0.0 && dims->eps < 1.0))
@@ -172,13 +183,30 @@ static qvl_status read_full_attention(const source *in, qvl_vision_dims *dims)
     json_array_foreach(list, i, value)
     {
         const int64_t k = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (k < 0 || k >= dims->L)
+        if (k < 0)
             return qvl_fail(in->err, QVL_EDATA,
-                            "%s: fullatt_block_indexes[%zu] is not in 0 to %" PRId64, in->path, i,
-                            dims->L - 1);
-        dims->is_full_attention[k] = true;
+                            "%s: fullatt_block_indexes[%zu] is not the number of a block", in->path,
+                            i);
+        if (k < dims->L) /* a tower that was cut keeps the list of the whole one */
+            dims->is_full_attention[k] = true;
     }
     return QVL_OK;
+}
+
+/* The tower turns by 10000 in every published model, and in every version of transformers up to 4.
+ */
+static qvl_status check_vision_rope(const source *in)
+{
+    double theta = 10000.0;
+    qvl_status rc = QVL_OK;
+    QVL_TRY(qvl_json_get_double(&theta, in->vision, "rope_theta", in->path, in->err));
+    QVL_TRY(qvl_json_get_double(&theta, json_object_get(in->vision, "rope_parameters"),
+                                "rope_theta", in->path, in->err));
+    if (theta != 10000.0)
+        rc = qvl_fail(in->err, QVL_EDATA, "%s: vision_config: rope_theta is %g, expected 10000",
+                      in->path, theta);
+out:
+    return rc;
 }
 
 static qvl_status read_vision(const source *in, qvl_vision_dims *dims)
@@ -217,6 +245,7 @@ static qvl_status read_vision(const source *in, qvl_vision_dims *dims)
     dims->eps = 1e-6;
     if (dims->window_units < 1)
         return qvl_fail(in->err, QVL_EDATA, "%s: vision_config.window_size is below 28", in->path);
+    QVL_TRY(check_vision_rope(in));
     QVL_TRY(read_full_attention(in, dims));
 out:
     return rc;
@@ -227,10 +256,11 @@ static qvl_status read_tokens(const source *in, qvl_model_dims *dims)
     const struct {
         const char *key;
         int64_t *out;
-    } tokens[] = {{"image_token_id", &dims->image_token},
-                  {"video_token_id", &dims->video_token},
-                  {"vision_start_token_id", &dims->vision_start_token},
-                  {"vision_end_token_id", &dims->vision_end_token}};
+        int64_t usual; /* transformers' own where the file has none */
+    } tokens[] = {{"image_token_id", &dims->image_token, 151655},
+                  {"video_token_id", &dims->video_token, 151656},
+                  {"vision_start_token_id", &dims->vision_start_token, 151652},
+                  {"vision_end_token_id", &dims->vision_end_token, 151653}};
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
         *tokens[i].out = -1;
         qvl_status rc = qvl_json_get_i64(tokens[i].out, in->top, tokens[i].key, 0, dims->text.V - 1,
@@ -238,6 +268,8 @@ static qvl_status read_tokens(const source *in, qvl_model_dims *dims)
         if (rc == QVL_OK && *tokens[i].out < 0)
             rc = qvl_json_get_i64(tokens[i].out, in->text, tokens[i].key, 0, dims->text.V - 1,
                                   in->path, in->err);
+        if (rc == QVL_OK && *tokens[i].out < 0 && tokens[i].usual < dims->text.V)
+            *tokens[i].out = tokens[i].usual;
         if (rc == QVL_OK && *tokens[i].out < 0)
             rc = qvl_fail(in->err, QVL_EDATA, "%s: %s is missing", in->path, tokens[i].key);
         if (rc != QVL_OK)

@@ -12,10 +12,7 @@ for ranks in 1 2; do
   must "$ranks ranks: resume from step 10" on $ranks qvl_sft "${run[@]}" overwrite_output_dir=false output_dir=c$ranks
   grep -q 'going on from c.*step 10 of 20' "$WORK/log" || fail "the run did not go on from step 10"
   same "$ranks ranks: 10 + resume + 10 is 20: adapter" a$ranks/adapter_model.safetensors c$ranks/adapter_model.safetensors
-  for part in exp_avg exp_avg_sq; do
-    h5diff a$ranks/checkpoint-20/optimizer.h5 c$ranks/checkpoint-20/optimizer.h5 /$part /$part || fail "optimizer state /$part differs"
-  done
-  ok "$ranks ranks: 10 + resume + 10 is 20: optimiser state"
+  same "$ranks ranks: 10 + resume + 10 is 20: optimiser state" a$ranks/checkpoint-20/optimizer.h5 c$ranks/checkpoint-20/optimizer.h5
   sed 's/"elapsed_time.*"grad_norm"/"grad_norm"/; s/, "tokens_per_second.*//' a$ranks/trainer_log.jsonl | grep loss > a.log
   sed 's/"elapsed_time.*"grad_norm"/"grad_norm"/; s/, "tokens_per_second.*//' c$ranks/trainer_log.jsonl | grep loss > c.log
   tail -n 10 a.log | cmp -s - c.log || fail "the losses after the resume differ"

@@ -5,6 +5,11 @@
 
 mkdir deep
 must "gradients do not depend on where activations are" bash -o pipefail -c '"$0" deep 2>&1 | tee layouts > log' "$TESTS/layouts_check"
+for targets in down_proj q_proj,v_proj; do
+  mkdir some
+  must "with $targets adapted only" bash -c '"$0" some cpu "$1" > log 2>&1' "$TESTS/layouts_check" $targets
+  rm -r some
+done
 
 # The demo's data on that model, which has enough layers: whole runs, samples of many lengths as packs of their own.
 must "demo" bash -c '"$0" demo > log 2>&1' "$BIN/qvl_demo"

@@ -24,6 +24,10 @@ done
 for kind in cuda cuda_bf16; do
   mkdir "deep_$kind"
   must "gradients do not depend on where activations are, $kind" bash -c '"$0" "deep_$1" "$1" > log 2>&1' "$TESTS/layouts_check" $kind
+  for targets in down_proj q_proj,v_proj gate_proj,down_proj; do
+    rm -rf some; mkdir some
+    must "with $targets adapted only, $kind" bash -c '"$0" some "$1" "$2" > log 2>&1' "$TESTS/layouts_check" $kind $targets
+  done
 done
 
 must "demo" bash -c '"$0" demo > log 2>&1' "$BIN/qvl_demo"

@@ -1,5 +1,5 @@
-/* layouts_check DIRECTORY [cpu | cuda | cuda_bf16]: gradients do not depend on where activations
- * are.
+/* layouts_check DIRECTORY [cpu | cuda | cuda_bf16 [LORA_TARGET]]: gradients do not depend on where
+ * activations are, whatever is adapted (all; or some, as lora_target has them).
  *
  * Makes a model of nine layers in DIRECTORY, which must be empty, and runs forward and backward
  * over two samples with dropout: with everything kept, then with less and less memory, with and
@@ -58,15 +58,15 @@ static qvl_status open_device(check *c, const char *device, qvl_err *err)
     return qvl_fail(err, QVL_EUSAGE, "device %s", device);
 }
 
-static qvl_status open_model(check *c, const char *directory, qvl_err *err)
+static qvl_status open_model(check *c, const char *directory, const char *targets, qvl_err *err)
 {
-    const qvl_lora_options options = {
-        .rank = 4, .alpha = 8.0, .dropout = 0.1, .targets = {1, 1, 1, 1, 1, 1, 1}};
+    qvl_lora_options options = {.rank = 4, .alpha = 8.0, .dropout = 0.1};
     qvl_model_dims dims;
     qvl_demo_weights written;
     qvl_status rc = QVL_OK;
     qvl_demo_dims(&dims, QVL_DEMO_TINY, IDS);
     dims.text.L = LAYERS;
+    QVL_TRY(qvl_lora_parse_targets(options.targets, targets, err));
     QVL_TRY(qvl_demo_write_config(directory, &dims, err));
     QVL_TRY(qvl_demo_write_weights(&written, directory, &dims, 1, false, 1, err));
     QVL_TRY(qvl_model_open(&c->model, directory, NULL, NULL, c->dev, &options, &c->log, err));
@@ -355,8 +355,8 @@ int main(int argc, char **argv)
 {
     qvl_err err = {QVL_OK, ""};
     check c = {0};
-    if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: layouts_check DIRECTORY [cpu | cuda | cuda_bf16]\n");
+    if (argc < 2 || argc > 4) {
+        fprintf(stderr, "usage: layouts_check DIRECTORY [cpu | cuda | cuda_bf16 [LORA_TARGET]]\n");
         return QVL_EUSAGE;
     }
     qvl_log_init(&c.log, "layouts_check");
@@ -365,7 +365,7 @@ int main(int argc, char **argv)
     if (rc == QVL_OK)
         rc = open_device(&c, argc > 2 ? argv[2] : "cpu", &err);
     if (rc == QVL_OK)
-        rc = open_model(&c, argv[1], &err);
+        rc = open_model(&c, argv[1], argc > 3 ? argv[3] : "all", &err);
     if (rc == QVL_OK)
         rc = make_state(&c, &err);
     if (rc == QVL_OK)

@@ -178,7 +178,6 @@ static void missing_fields_have_their_defaults(void **state)
         const char *old, *text;
     } CHANGES[] = {
         {",\"attention_dropout\":0.0", ""},
-        {",\"rms_norm_eps\":1e-06", ""},
         {"\"rope_theta\":1000000.0,", ""},
         {"\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},", ""},
         {"\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},",
@@ -194,6 +193,10 @@ static void missing_fields_have_their_defaults(void **state)
         {"\"hidden_size\":3584", "\"head_dim\":128,\"hidden_size\":3584"},
         {"\"hidden_size\":3584", "\"head_dim\":null,\"hidden_size\":3584"},
         {"\"tie_word_embeddings\":false,", ""},
+        {"\"image_token_id\":151655", "\"x\":1"},
+        {"\"video_token_id\":151656", "\"x\":1"},
+        {"\"vision_start_token_id\":151652", "\"x\":1"},
+        {"\"vision_end_token_id\":151653", "\"x\":1"},
         {"\"sliding_window\":32768", "\"quantization_config\":null"},
     };
     (void)state;
@@ -219,6 +222,23 @@ static void missing_fields_have_their_defaults(void **state)
     json = with(V5_3B, "1000000.0", "5000000.0");
     assert_true(accept(json).text.rope_theta == 5000000.0);
     free(json);
+    json = with(FLAT_7B, ",\"rms_norm_eps\":1e-06", "");
+    assert_true(accept(json).text.eps == 1e-5); /* what transformers takes */
+    free(json);
+    json = with(FLAT_7B, "\"num_key_value_heads\":4", "\"num_key_value_heads\":null");
+    assert_int_equal(accept(json).text.KV, 28);
+    free(json);
+}
+
+/* Numbers of blocks that a tower which was cut has no more. */
+static void full_attention_of_a_whole_tower(void **state)
+{
+    (void)state;
+    char *json = with(FLAT_7B, "\"depth\":32", "\"depth\":9");
+    const qvl_model_dims dims = accept(json);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(dims.vision.is_full_attention[i], i == 7);
+    free(json);
 }
 
 static void missing_fields_are_named(void **state)
@@ -233,10 +253,6 @@ static void missing_fields_are_named(void **state)
         {"\"num_attention_heads\":28,", "", "num_attention_heads is missing"},
         {"\"num_key_value_heads\":4,", "", "num_key_value_heads is missing"},
         {"\"vocab_size\":152064,", "", "vocab_size is missing"},
-        {"\"image_token_id\":151655", "\"x\":1", "image_token_id is missing"},
-        {"\"video_token_id\":151656", "\"x\":1", "video_token_id is missing"},
-        {"\"vision_start_token_id\":151652", "\"x\":1", "vision_start_token_id is missing"},
-        {"\"vision_end_token_id\":151653", "\"x\":1", "vision_end_token_id is missing"},
         {"\"vision_config\":", "\"vision\":", "vision_config is missing"},
         {"\"hidden_size\":1280,", "", "vision_config.hidden_size is missing"},
         {"\"intermediate_size\":3420,", "", "vision_config.intermediate_size is missing"},
@@ -292,7 +308,9 @@ static void other_models_are_refused(void **state)
         {"\"num_heads\":16", "\"num_heads\":7", "num_heads 7"},
         {"\"num_heads\":16", "\"num_heads\":128", "multiple of 4"},
         {"\"window_size\":112", "\"window_size\":27", "window_size is below 28"},
-        {"[7,15,23,31]", "[7,32]", "fullatt_block_indexes[1] is not in 0 to 31"},
+        {"[7,15,23,31]", "[7,\"8\"]", "fullatt_block_indexes[1] is not the number of a block"},
+        {"\"depth\":32,", "\"depth\":32,\"rope_theta\":5000.0,",
+         "rope_theta is 5000, expected 10000"},
         {"[7,15,23,31]", "[-1]", "fullatt_block_indexes[0]"},
         {"[7,15,23,31]", "7", "fullatt_block_indexes is not a list"},
         {"\"depth\":32", "\"depth\":0", "depth is 0"},
@@ -394,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_layouts_are_read),
         cmocka_unit_test(missing_fields_have_their_defaults),
+        cmocka_unit_test(full_attention_of_a_whole_tower),
         cmocka_unit_test(missing_fields_are_named),
         cmocka_unit_test(other_models_are_refused),
         cmocka_unit_test(config_must_be_there),
