@@ -262,6 +262,20 @@ static qvl_status parse_name(entry *out, const char *name, const char *path, qvl
     return qvl_fail(err, QVL_EDATA, "%s: tensor %s is not a LoRA matrix", path, name);
 }
 
+/* PEFT's older format is a pickle, which is a program and not read here. */
+static qvl_status check_format(const char *directory, const char *path, qvl_err *err)
+{
+    static const char PICKLE[] = "adapter_model.bin";
+    char pickle[QVL_PATH_BYTES];
+    const qvl_status rc = qvl_path_join(pickle, directory, PICKLE, err);
+    if (rc != QVL_OK || qvl_file_exists(path) || !qvl_file_exists(pickle))
+        return rc;
+    return qvl_fail(err, QVL_EMISSING,
+                    "%s is not there, only %s, which is not read; convert it: load it with PEFT "
+                    "and save_pretrained(..., safe_serialization=True)",
+                    path, PICKLE);
+}
+
 qvl_status qvl_adapter_open(qvl_adapter_files **out, qvl_adapter_config *out_config,
                             const char *directory, qvl_err *err)
 {
@@ -273,6 +287,7 @@ qvl_status qvl_adapter_open(qvl_adapter_files **out, qvl_adapter_config *out_con
     QVL_TRY(qvl_path_join(path, directory, "adapter_config.json", err));
     QVL_TRY(read_config(out_config, &files->targets, path, err));
     QVL_TRY(qvl_path_join(path, directory, "adapter_model.safetensors", err));
+    QVL_TRY(check_format(directory, path, err));
     QVL_TRY(qvl_safetensors_open(&files->tensors, path, err));
     const size_t count = qvl_safetensors_count(files->tensors);
     if (count == 0) {

@@ -105,7 +105,10 @@ static qvl_status check_targets(const qvl_adapter_files *files, size_t first, in
     return QVL_OK;
 }
 
-qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err)
+/* n_layers: of the model; a tensor of a layer that it does not have is named before its targets are
+ * looked at, which would blame the linears that this layer lacks. */
+static qvl_status read_options(qvl_lora_options *out, int64_t n_layers, const char *directory,
+                               qvl_err *err)
 {
     qvl_adapter_files *files = NULL;
     qvl_adapter_config config;
@@ -122,12 +125,18 @@ qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, q
         bool is_b = false;
         int layer = 0;
         qvl_site site = QVL_SITE_Q;
-        qvl_adapter_at(files, i, &module, &is_b);
+        const qvl_tensor *tensor = qvl_adapter_at(files, i, &module, &is_b);
         if (!parse_module(module, &layer, &site)) {
             rc = qvl_fail(err, QVL_EDATA,
                           "%s: module %s is not a linear of the language model; adapters of others "
                           "are not supported",
                           directory, module);
+            goto out;
+        }
+        if (layer >= n_layers) {
+            rc = qvl_fail(err, QVL_EDATA,
+                          "%s: tensor %s has no place in this model, which has %" PRId64 " layers",
+                          directory, tensor->name, n_layers);
             goto out;
         }
         out->targets[site] = true;
@@ -140,20 +149,47 @@ out:
     return rc;
 }
 
-/* Copies a tensor of any float type into float32. */
-static void copy_floats(float *to, const qvl_tensor *tensor, qvl_dtype type)
+qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err)
+{
+    return read_options(out, INT64_MAX, directory, err);
+}
+
+qvl_status qvl_lora_read_options_for(qvl_lora_options *out, const qvl_model_dims *dims,
+                                     const char *directory, qvl_err *err)
+{
+    return read_options(out, dims->text.L, directory, err);
+}
+
+/* An element of a tensor of any float type. */
+static float float_at(const qvl_tensor *tensor, qvl_dtype type, int64_t i)
+{
+    const char *from = (const char *)tensor->data + (size_t)i * qvl_dtype_bytes(type);
+    uint16_t half = 0;
+    float value = 0.0f;
+    if (type == QVL_F32) {
+        memcpy(&value, from, sizeof value);
+        return value;
+    }
+    memcpy(&half, from, sizeof half);
+    return type == QVL_BF16 ? qvl_float_from_bf16(half) : qvl_float_from_f16(half);
+}
+
+/* Copies a tensor into float32, or only looks at it (to NULL). */
+static qvl_status copy_floats(float *to, const qvl_tensor *tensor, qvl_dtype type,
+                              const char *directory, qvl_err *err)
 {
     const int64_t n = qvl_tensor_elements(tensor);
     for (int64_t i = 0; i < n; i++) {
-        const char *from = (const char *)tensor->data + (size_t)i * qvl_dtype_bytes(type);
-        uint16_t half = 0;
-        if (type == QVL_F32) {
-            memcpy(&to[i], from, sizeof *to);
-            continue;
-        }
-        memcpy(&half, from, sizeof half);
-        to[i] = type == QVL_BF16 ? qvl_float_from_bf16(half) : qvl_float_from_f16(half);
+        const float value = float_at(tensor, type, i);
+        if (!isfinite(value))
+            return qvl_fail(err, QVL_EDATA,
+                            "%s: tensor %s: element %" PRId64 " is %g; an adapter that is "
+                            "continued must be finite",
+                            directory, tensor->name, i, (double)value);
+        if (to)
+            to[i] = value;
     }
+    return QVL_OK;
 }
 
 static qvl_status load_matrix(const qvl_lora *lora, float *host, char *is_loaded,
@@ -183,14 +219,7 @@ static qvl_status load_matrix(const qvl_lora *lora, float *host, char *is_loaded
             return qvl_fail(err, QVL_EDATA, "%s: tensor %s is there twice", directory,
                             tensor->name);
         is_loaded[i] = 1;
-        copy_floats(host + m.offset, tensor, type);
-        for (int64_t k = 0; k < m.rows * m.cols; k++)
-            if (!isfinite(host[m.offset + k]))
-                return qvl_fail(err, QVL_EDATA,
-                                "%s: tensor %s: element %" PRId64 " is %g; an adapter that is "
-                                "continued must be finite",
-                                directory, tensor->name, k, (double)host[m.offset + k]);
-        return QVL_OK;
+        return copy_floats(host ? host + m.offset : NULL, tensor, type, directory, err);
     }
     return qvl_fail(err, QVL_EDATA, "%s: tensor %s has no place in this model", directory,
                     tensor->name);
@@ -223,4 +252,9 @@ out:
     free(is_loaded);
     qvl_adapter_close(files);
     return rc;
+}
+
+qvl_status qvl_lora_check(const qvl_lora *lora, const char *directory, qvl_err *err)
+{
+    return qvl_lora_load(lora, NULL, directory, err);
 }

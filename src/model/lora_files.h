@@ -22,10 +22,16 @@ qvl_status qvl_lora_format(const qvl_lora *lora, const float *host, qvl_text *ou
 /* Options of an adapter directory: rank, alpha, dropout, rslora, and as targets the linears that it
  * has matrices for. QVL_EDATA when those are not the ones that its target_modules takes. */
 qvl_status qvl_lora_read_options(qvl_lora_options *out, const char *directory, qvl_err *err);
+/* The same; QVL_EDATA also for a tensor of a layer that the model does not have. */
+qvl_status qvl_lora_read_options_for(qvl_lora_options *out, const qvl_model_dims *dims,
+                                     const char *directory, qvl_err *err);
 
 /* Reads an adapter into host [parameters]. Every matrix must be there once, with its shape; none
  * may be left over. QVL_EDATA names the first fault. */
 qvl_status qvl_lora_load(const qvl_lora *lora, float *host, const char *directory, qvl_err *err);
+
+/* What qvl_lora_load would refuse, with nothing read into memory. */
+qvl_status qvl_lora_check(const qvl_lora *lora, const char *directory, qvl_err *err);
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,7 @@
 #include "src/model/lora_files.h"
 #include "src/train/device.h"
 #include "src/train/output_dir.h"
+#include "src/train/step_scan.h"
 
 /* ---- opening -----------------------------------------------------------------------------------
  */
@@ -79,6 +80,16 @@ static void print_model(const qvl_run *run)
                  qvl_format_count(b, all), 100.0 * (double)trainable / (double)all);
 }
 
+/* The adapter to start from, before anything is written or removed for its sake. Rank 0's word is
+ * enough: all read the same files when they are loaded. */
+static qvl_status check_adapter(const qvl_run *run, qvl_err *err)
+{
+    const char *adapter = run->config->adapter_name_or_path;
+    return qvl_world_rank(run->world) == 0 && adapter && adapter[0]
+               ? qvl_lora_check(run->lora, adapter, err)
+               : QVL_OK;
+}
+
 /* All ranks have the same model and data; program and configuration were compared when they began.
  */
 static qvl_status compare_ranks(qvl_run *run, qvl_err *err)
@@ -143,37 +154,17 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* The most tokens of one rank in any step, and of any micro-batch. */
-static qvl_status scan_steps(qvl_run *run, int64_t *most_in_step, int64_t *most_in_batch,
-                             qvl_err *err)
-{
-    const qvl_sample_sizes sizes = {run->train.table.length, run->train.table.supervised};
-    qvl_status rc = QVL_OK;
-    *most_in_step = *most_in_batch = 1;
-    for (int64_t k = 0; k < qvl_sampler_steps(run->sampler); k++) {
-        qvl_step step;
-        QVL_TRY(qvl_sampler_step(run->sampler, k, &step, err));
-        qvl_step_plan_assign(run->step_plan, &step, &sizes, run->config->pack);
-        for (int r = 0; r < run->step_plan->n_ranks; r++)
-            *most_in_step = larger(*most_in_step, run->step_plan->load[r]);
-        for (int64_t b = 0; b < step.n_batches; b++) {
-            int64_t tokens = 0;
-            for (int64_t i = 0; i < step.batches[b].n; i++)
-                tokens += sizes.length[step.samples[step.batches[b].first + i]];
-            *most_in_batch = larger(*most_in_batch, tokens);
-        }
-    }
-out:
-    return rc;
-}
-
 static qvl_status plan_memory(qvl_run *run, qvl_err *err)
 {
     const qvl_sample_table *parts[] = {&run->train.table, &run->eval.table};
     qvl_memory_needs needs = {.longest_sample = 1,
                               .ranks_per_host = qvl_world_local_size(run->world)};
-    int64_t in_step = 0, in_batch = 0;
-    qvl_status rc = scan_steps(run, &in_step, &in_batch, err);
+    const qvl_sample_sizes sizes = {run->train.table.length, run->train.table.supervised};
+    qvl_step_scan scan;
+    qvl_status rc =
+        qvl_step_scan_run(&scan, run->sampler, run->step_plan, &sizes, run->train.table.n_samples,
+                          run->config->pack, QVL_SCAN_SAMPLES, err);
+    QVL_TRY(qvl_world_agree(run->world, rc, err)); /* a stop ends it early */
     for (int p = 0; p < 2; p++) {
         for (int64_t i = 0; i < parts[p]->n_samples; i++)
             needs.longest_sample = larger(needs.longest_sample, parts[p]->length[i]);
@@ -181,8 +172,9 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
         needs.feature_bytes +=
             (uint64_t)(parts[p]->n_image_tokens * run->model.dims.text.D) * run->dev->act_bytes;
     }
-    needs.longest_pack = larger(run->config->pack ? in_step : in_batch, needs.longest_sample);
-    needs.step_rows = larger(in_step, needs.longest_pack);
+    needs.longest_pack = larger(
+        run->config->pack ? scan.most_in_step : scan.most_in_batch, needs.longest_sample);
+    needs.step_rows = larger(scan.most_in_step, needs.longest_pack);
     if (rc == QVL_OK)
         rc = qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev,
                                   &needs, err);
@@ -216,8 +208,7 @@ qvl_status qvl_run_plan(qvl_run *run, qvl_err *err)
     qvl_status rc = qvl_sampler_create(&run->sampler, &options, err);
     qvl_step_plan **const plans[] = {&run->step_plan, &run->next_plan};
     for (int i = 0; i < 2 && rc == QVL_OK; i++)
-        rc = qvl_step_plan_create(plans[i], options.batch * options.accumulation * options.n_ranks,
-                                  n_ranks, err);
+        rc = qvl_step_plan_create(plans[i], qvl_sampler_most_samples(run->sampler), n_ranks, err);
     QVL_TRY(qvl_world_agree(run->world, rc, err));
     run->schedule = qvl_schedule_make(c, qvl_sampler_steps(run->sampler));
     rc = plan_memory(run, err);

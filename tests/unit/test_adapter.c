@@ -253,6 +253,10 @@ static void missing_and_damaged_files(void **state)
                    "tensor base_model.model.lm_head.weight is not a LoRA matrix");
     assert_int_equal(unlink(path), 0);
     expect_failure(open_adapter(&err), QVL_EMISSING, &err, "adapter_model.safetensors");
+    assert_null(strstr(err.text, "adapter_model.bin"));
+    write_text_in(directory, "adapter_model.bin", "PK");
+    expect_failure(open_adapter(&err), QVL_EMISSING, &err,
+                   "adapter_model.safetensors is not there, only adapter_model.bin|convert it");
 }
 
 int main(void)

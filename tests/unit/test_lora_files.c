@@ -54,6 +54,7 @@ static void pefts_adapters_are_loaded(void **state)
         assert_true(options->rank == 8 && options->alpha == 16.0 && options->dropout == 0.0);
         for (int s = 0; s < QVL_N_SITES; s++)
             assert_true(options->targets[s]);
+        expect_ok(qvl_lora_check(lora, FIXTURES[f].adapter, &err), &err);
         expect_ok(qvl_lora_load(lora, values, FIXTURES[f].adapter, &err), &err);
         assert_int_equal(
             qvl_path_join(path, FIXTURES[f].adapter, "adapter_model.safetensors", NULL), QVL_OK);
@@ -217,6 +218,7 @@ static void expect_refusal(edited *e, const char *words)
     assert_int_equal(qvl_path_join(path, directory, "adapter_model.safetensors", NULL), QVL_OK);
     assert_int_equal(qvl_safetensors_write(path, e->tensors, e->count, NULL), QVL_OK);
     expect_failure(qvl_lora_load(lora, values, directory, &err), QVL_EDATA, &err, words);
+    expect_failure(qvl_lora_check(lora, directory, &err), QVL_EDATA, &err, words);
     qvl_safetensors_close(e->source);
     qvl_lora_destroy(lora);
     free(values);
@@ -272,6 +274,30 @@ static void misfits_are_refused(void **state)
     e.tensors[e.count++].name = old;
     expect_refusal(&e, "is there twice");
     free(old);
+}
+
+/* A layer too many is named by its tensor, not by the linears that this layer lacks. */
+static void layers_of_a_larger_model_are_named(void **state)
+{
+    static const char NAME[] =
+        "base_model.model.model.language_model.layers.9.self_attn.q_proj.lora_A.weight";
+    char path[QVL_PATH_BYTES];
+    qvl_model_dims dims;
+    qvl_lora_options options;
+    qvl_err err = {0};
+    edited e;
+    (void)state;
+    start_edit(&e);
+    expect_ok(qvl_model_dims_read(&dims, FIXTURES[0].model, &err), &err);
+    expect_ok(qvl_lora_read_options_for(&options, &dims, directory, &err), &err);
+    e.tensors[e.count] = e.tensors[0];
+    e.tensors[e.count++].name = NAME;
+    assert_int_equal(qvl_path_join(path, directory, "adapter_model.safetensors", NULL), QVL_OK);
+    assert_int_equal(qvl_safetensors_write(path, e.tensors, e.count, NULL), QVL_OK);
+    expect_failure(qvl_lora_read_options_for(&options, &dims, directory, &err), QVL_EDATA, &err,
+                   "layers.9.self_attn.q_proj.lora_A.weight has no place in this model, which has "
+                   "3 layers");
+    qvl_safetensors_close(e.source);
 }
 
 /* bfloat16 and float16 adapters are read too. */
@@ -339,6 +365,7 @@ int main(void)
         cmocka_unit_test(saved_adapters_are_the_same),
         cmocka_unit_test(targets_are_the_language_models_linears),
         cmocka_unit_test(misfits_are_refused),
+        cmocka_unit_test(layers_of_a_larger_model_are_named),
         cmocka_unit_test(half_adapters_are_widened),
         cmocka_unit_test(options_are_the_adapters),
     };
