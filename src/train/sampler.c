@@ -12,6 +12,8 @@ struct qvl_sampler {
     int64_t batches; /* of an epoch, all ranks */
     int64_t batches_per_rank;
     int64_t steps_per_epoch, steps;
+    int64_t most_batches; /* micro-batches of a step, all ranks */
+    int64_t most_in_batch;
     int64_t *orders[2]; /* permutations of the two epochs in use */
     int64_t order_epochs[2];
     int64_t *samples;
@@ -42,6 +44,24 @@ int64_t qvl_sampler_batches_per_rank(const qvl_sampler *s)
     return s->batches_per_rank;
 }
 
+int64_t qvl_sampler_most_samples(const qvl_sampler *s)
+{
+    return s->most_batches * s->most_in_batch;
+}
+
+int64_t qvl_sampler_most_in_batch(const qvl_sampler *s)
+{
+    return s->most_in_batch;
+}
+
+int64_t qvl_sampler_most_repeats(const qvl_sampler *s)
+{
+    const qvl_sampler_options *o = &s->options;
+    const int64_t pool = o->n_ranks * o->batch;
+    const int64_t copies = o->n_ranks == 1 ? 0 : (pool + o->n_samples - 1) / o->n_samples;
+    return (1 + copies) * (o->is_floor ? 2 : 1); /* a group may have places of two epochs */
+}
+
 static void count_steps(qvl_sampler *s)
 {
     const qvl_sampler_options *o = &s->options;
@@ -54,6 +74,11 @@ static void count_steps(qvl_sampler *s)
     s->steps_per_epoch = o->is_floor ? lower : upper;
     if (s->steps_per_epoch < 1)
         s->steps_per_epoch = 1;
+    /* A group ends with its epoch, or is no longer than one, and one rank does not complete
+     * batches: little data need little memory, however much is accumulated. */
+    s->most_batches = o->n_ranks * (o->accumulation < s->batches_per_rank ? o->accumulation
+                                                                          : s->batches_per_rank);
+    s->most_in_batch = o->n_ranks == 1 && o->n_samples < o->batch ? o->n_samples : o->batch;
     s->steps =
         o->max_steps > 0 ? o->max_steps : (int64_t)ceil(o->epochs * (double)s->steps_per_epoch);
 }
@@ -61,7 +86,6 @@ static void count_steps(qvl_sampler *s)
 qvl_status qvl_sampler_create(qvl_sampler **out, const qvl_sampler_options *options, qvl_err *err)
 {
     qvl_sampler *s = NULL;
-    const int64_t most = options->n_ranks * options->accumulation;
     qvl_status rc = qvl_alloc(&s, 1, sizeof *s, "sampler", err);
     if (rc != QVL_OK)
         return rc;
@@ -71,13 +95,21 @@ qvl_status qvl_sampler_create(qvl_sampler **out, const qvl_sampler_options *opti
         rc = qvl_fail(err, QVL_EDATA, "there are no samples to train on");
         goto out;
     }
+    if (options->batch * options->accumulation > QVL_MOST_STEP_SAMPLES / options->n_ranks) {
+        rc = qvl_fail(
+            err, QVL_ECONFIG,
+            "per_device_train_batch_size %" PRId64 " x gradient_accumulation_steps %" PRId64
+            " x %" PRId64 " ranks is more than the %d samples that a step may have",
+            options->batch, options->accumulation, options->n_ranks, QVL_MOST_STEP_SAMPLES);
+        goto out;
+    }
     count_steps(s);
     for (int i = 0; i < 2; i++)
         QVL_TRY(qvl_alloc(&s->orders[i], (size_t)options->n_samples, sizeof *s->orders[i],
                           "sample order", err));
-    QVL_TRY(qvl_alloc(&s->samples, (size_t)(most * options->batch), sizeof *s->samples,
+    QVL_TRY(qvl_alloc(&s->samples, (size_t)qvl_sampler_most_samples(s), sizeof *s->samples,
                       "step samples", err));
-    QVL_TRY(qvl_alloc(&s->micro_batches, (size_t)most, sizeof *s->micro_batches,
+    QVL_TRY(qvl_alloc(&s->micro_batches, (size_t)s->most_batches, sizeof *s->micro_batches,
                       "step micro-batches", err));
     *out = s;
     s = NULL;

@@ -41,12 +41,21 @@ typedef struct qvl_step {
     double epoch; /* what fraction of epochs is done after it */
 } qvl_step;
 
+/* Samples of a step, of all ranks together: far above what anybody trains with, far below what
+ * would not fit. */
+enum { QVL_MOST_STEP_SAMPLES = 1 << 24 };
+
+/* QVL_ECONFIG when a step of this batch and accumulation could have more samples than that;
+ * QVL_EDATA without samples. */
 qvl_status qvl_sampler_create(qvl_sampler **out, const qvl_sampler_options *options, qvl_err *err);
 void qvl_sampler_destroy(qvl_sampler *sampler); /* NULL is fine */
 
 int64_t qvl_sampler_steps(const qvl_sampler *sampler); /* of the whole run */
 int64_t qvl_sampler_steps_per_epoch(const qvl_sampler *sampler);
 int64_t qvl_sampler_batches_per_rank(const qvl_sampler *sampler); /* in an epoch */
+int64_t qvl_sampler_most_samples(const qvl_sampler *sampler);     /* of a step, all ranks */
+int64_t qvl_sampler_most_in_batch(const qvl_sampler *sampler);    /* samples of a micro-batch */
+int64_t qvl_sampler_most_repeats(const qvl_sampler *sampler);     /* of a sample in a step */
 
 /* Step k, from 0. */
 qvl_status qvl_sampler_step(qvl_sampler *sampler, int64_t k, qvl_step *out, qvl_err *err);

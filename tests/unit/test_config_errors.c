@@ -214,6 +214,9 @@ static void keys_that_exclude_each_other(void **state)
          "c.yaml:6: image_min_pixels is above image_max_pixels"},
         {"val_size: 1\n", "c.yaml:5: val_size: expected a share below 1 or a count from 2"},
         {"val_size: 1.5\n", "c.yaml:5: val_size: expected a share below 1 or a count from 2"},
+        {"per_device_train_batch_size: 4096\ngradient_accumulation_steps: 4097\n",
+         "c.yaml:6: per_device_train_batch_size and gradient_accumulation_steps make steps of more "
+         "than 16777216 samples"},
         {"max_steps: 0\n", "c.yaml:5: max_steps: 0 is out of range, expected -1 or more than 0"},
         {"adapter_name_or_path: a,b\n", "c.yaml:5: adapter_name_or_path: one adapter is continued; "
                                         "merging several is not supported"},
@@ -247,6 +250,8 @@ static void keys_that_exclude_each_other(void **state)
     expect_refused("max_steps: 5\n", "max_steps=0",
                    "command line: max_steps: 0 is out of range, expected -1 or more than 0");
     qvl_config_destroy(parsed("do_train: true\ntokenized_path: t.h5\n", NULL));
+    qvl_config_destroy(
+        parsed("per_device_train_batch_size: 4096\ngradient_accumulation_steps: 4096\n", NULL));
     qvl_config_destroy(
         parsed("template: qwen2_vl\ndataset: a\nval_size: 10\ndo_eval: true\n", NULL));
     expect_file_refused("output_dir: o\n", 14, "c.yaml: model_name_or_path: is missing");

@@ -342,6 +342,39 @@ static void faults(void **state)
     qvl_sampler_destroy(s);
 }
 
+/* A step of more than 2^24 samples is a mistake, and what is accumulated beyond an epoch takes no
+ * memory. */
+static void steps_have_bounds(void **state)
+{
+    qvl_sampler_options options = job(5, 1, true);
+    qvl_sampler *s = NULL;
+    qvl_err err = {0};
+    (void)state;
+    options.batch = options.accumulation = 4096;
+    s = make(options);
+    assert_int_equal(qvl_sampler_most_samples(s), 5);
+    assert_int_equal(qvl_sampler_most_in_batch(s), 5);
+    assert_int_equal(step_of(s, 0).n_samples, 5);
+    qvl_sampler_destroy(s);
+    options.n_ranks = 2; /* whose batches are completed */
+    options.accumulation = 2048;
+    s = make(options);
+    assert_int_equal(qvl_sampler_most_samples(s), 8192);
+    assert_int_equal(step_of(s, 0).n_samples, 8192);
+    qvl_sampler_destroy(s);
+    options.accumulation = 2049;
+    expect_failure(qvl_sampler_create(&s, &options, &err), QVL_ECONFIG, &err,
+                   "per_device_train_batch_size 4096 x gradient_accumulation_steps 2049 x 2 ranks "
+                   "is more than the 16777216 samples");
+    qvl_err_clear(&err);
+    options.batch = 1;
+    options.accumulation = 65536; /* more than the data have: as many steps as epochs */
+    s = make(options);
+    assert_int_equal(qvl_sampler_steps(s), 3);
+    assert_int_equal(step_of(s, 2).n_samples, 6);
+    qvl_sampler_destroy(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +384,7 @@ int main(void)
         cmocka_unit_test(thousands_of_runs_are_dealt_as_accelerate_does),
         cmocka_unit_test(small_cases_by_hand),
         cmocka_unit_test(a_step_is_a_fixed_set),
+        cmocka_unit_test(steps_have_bounds),
         cmocka_unit_test(faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
