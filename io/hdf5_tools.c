@@ -12,6 +12,7 @@ void qvl_h5_quiet(void)
 {
     H5dont_atexit(); /* a file that could not be closed (a full disk) would make it crash there */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    H5PLset_loading_state(0); /* groups may have filters too, and nobody looks at those */
 }
 
 /* The first entry of an upward walk is where the fault was seen. Where that was a system call, it

@@ -146,6 +146,65 @@ static void plug_ins_and_large_chunks_are_refused(void **state)
     refuse(file, "chunk", "/chunk has chunks of over 256 MiB");
 }
 
+/* A data set of 0 to 99 that this filter has packed. */
+static hid_t file_with_filter(H5Z_filter_t filter)
+{
+    static const unsigned PARAMETERS[2] = {4, 0};
+    char path[QVL_PATH_BYTES];
+    int64_t values[N];
+    const hsize_t n = N;
+    const hid_t file = new_file(path), list = H5Pcreate(H5P_DATASET_CREATE);
+    for (int i = 0; i < N; i++)
+        values[i] = i;
+    H5Pset_chunk(list, 1, &n);
+    if (filter == H5Z_FILTER_NBIT)
+        assert_true(H5Pset_nbit(list) >= 0);
+    else if (filter == H5Z_FILTER_SCALEOFFSET)
+        assert_true(H5Pset_scaleoffset(list, H5Z_SO_INT, 0) >= 0);
+    else
+        assert_true(H5Pset_filter(list, filter, H5Z_FLAG_OPTIONAL,
+                                  filter == H5Z_FILTER_DEFLATE ? 1 : 0, PARAMETERS) >= 0);
+    make(file, "packed", H5T_STD_I64LE, list);
+    const hid_t set = H5Dopen2(file, "packed", H5P_DEFAULT);
+    H5Dwrite(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+    H5Dclose(set);
+    return file;
+}
+
+/* Ids that libhdf5 does not know are plug-ins', whatever their number. */
+static void only_known_filters_are_read(void **state)
+{
+    static const H5Z_filter_t GOOD[] = {H5Z_FILTER_DEFLATE, H5Z_FILTER_SHUFFLE,
+                                        H5Z_FILTER_FLETCHER32};
+    static const H5Z_filter_t BAD[] = {
+        H5Z_FILTER_NBIT, H5Z_FILTER_SCALEOFFSET, 7, 66, 255, 256, 32000, 65535};
+    char words[64];
+    (void)state;
+    for (size_t i = 0; i < sizeof GOOD / sizeof *GOOD; i++) {
+        int64_t values[N] = {0};
+        const hid_t file = file_with_filter(GOOD[i]);
+        assert_int_equal(
+            qvl_h5_read_array(file, "packed", H5T_NATIVE_INT64, values, N, "guard.h5", NULL),
+            QVL_OK);
+        assert_int_equal(values[99], 99);
+        H5Fclose(file);
+    }
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
+        snprintf(words, sizeof words, "/packed is packed with filter %d, expected deflate", BAD[i]);
+        refuse(file_with_filter(BAD[i]), "packed", words);
+    }
+}
+
+static void plug_ins_are_not_loaded(void **state)
+{
+    unsigned kinds = ~0U;
+    (void)state;
+    H5PLset_loading_state(H5PL_ALL_PLUGIN);
+    qvl_h5_quiet();
+    assert_true(H5PLget_loading_state(&kinds) >= 0);
+    assert_int_equal(kinds, 0);
+}
+
 static void wide_elements_are_refused(void **state)
 {
     char path[QVL_PATH_BYTES];
@@ -166,6 +225,8 @@ int main(void)
         cmocka_unit_test(other_files_are_refused),
         cmocka_unit_test(a_virtual_set_of_itself_is_refused),
         cmocka_unit_test(plug_ins_and_large_chunks_are_refused),
+        cmocka_unit_test(only_known_filters_are_read),
+        cmocka_unit_test(plug_ins_are_not_loaded),
         cmocka_unit_test(wide_elements_are_refused),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
