@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "src/base/files.h"
 #include "src/base/text.h"
@@ -97,4 +99,44 @@ qvl_status qvl_host_free_bytes_under(uint64_t *out, const char *root, qvl_err *e
 qvl_status qvl_host_free_bytes(uint64_t *out, qvl_err *err)
 {
     return qvl_host_free_bytes_under(out, "", err);
+}
+
+/* ---- limits of the process
+ * --------------------------------------------------------------------- */
+
+qvl_process_memory qvl_process_memory_under(uint64_t address_space, uint64_t data, const char *root)
+{
+    qvl_process_memory left = {UINT64_MAX, NULL};
+    char path[QVL_PATH_BYTES];
+    qvl_text pages = {0};
+    uint64_t size = 0, data_size = 0;
+    if (address_space == UINT64_MAX && data == UINT64_MAX)
+        return left;
+    snprintf(path, sizeof path, "%s/proc/self/statm", root);
+    if (qvl_file_read(&pages, path, 1 << 12, NULL) == QVL_OK)
+        sscanf(pages.data, "%" SCNu64 " %*u %*u %*u %*u %" SCNu64, &size, &data_size);
+    qvl_text_fini(&pages);
+    const struct {
+        const char *name;
+        uint64_t limit, used;
+    } limits[] = {{"ulimit -v", address_space, size}, {"ulimit -d", data, data_size}};
+    for (int i = 0; i < 2; i++) {
+        const uint64_t used = limits[i].used * (uint64_t)sysconf(_SC_PAGESIZE);
+        const uint64_t rest = limits[i].limit > used ? limits[i].limit - used : 0;
+        if (limits[i].limit != UINT64_MAX && rest < left.left_bytes)
+            left = (qvl_process_memory){rest, limits[i].name};
+    }
+    return left;
+}
+
+static uint64_t limit_of(int resource)
+{
+    struct rlimit limit;
+    return getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX
+                                                                               : limit.rlim_cur;
+}
+
+qvl_process_memory qvl_process_memory_left(void)
+{
+    return qvl_process_memory_under(limit_of(RLIMIT_AS), limit_of(RLIMIT_DATA), "");
 }

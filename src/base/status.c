@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "src/base/host_memory.h"
+
 /* Messages quote names and values from files: no newline or escape sequence may reach a terminal.
  */
 static void keep_one_line(char *text)
@@ -51,6 +53,10 @@ qvl_status qvl_fail_errno(qvl_err *err, int saved_errno, int is_write, const cha
 
 qvl_status qvl_fail_memory(qvl_err *err, unsigned long long bytes, const char *what)
 {
+    const qvl_process_memory left = qvl_process_memory_left();
+    if (left.limit) /* a limit of the user's, not a fault of ours */
+        return qvl_fail(err, QVL_EDEVICE, "out of memory: %llu bytes for %s; %s allows %llu more",
+                        bytes, what, left.limit, (unsigned long long)left.left_bytes);
     return qvl_fail(err, QVL_EINTERNAL, "out of memory: %llu bytes for %s", bytes, what);
 }
 

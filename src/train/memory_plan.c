@@ -19,6 +19,13 @@ enum { LEAN_PACK_TOKENS = 2048, LEAN_HEAD_ROWS = 256 };
 static const uint64_t LEAN_SPARE_BYTES = (uint64_t)128 << 20;
 enum { LEAN_SPARE_PART = 8 };
 
+/* Address space that a process on CPUs takes beyond what is planned. OpenBLAS maps 128 MiB for each
+ * thread that multiplies at the same time, and asks for ever when it does not get them; a thread
+ * has a stack and an arena of malloc. The rest: what weights are read through, threads that read
+ * and save ahead. */
+static const uint64_t THREAD_RESERVE = (uint64_t)200 << 20;
+static const uint64_t PROCESS_RESERVE = (uint64_t)192 << 20;
+
 static bool is_host(const qvl_device *dev)
 {
     return strcmp(dev->ops->name, "cpu") == 0;
@@ -96,12 +103,18 @@ static uint64_t ranks_of(const qvl_config *config, const qvl_device *dev, int ra
     return is_host(dev) || config->share_gpu ? (uint64_t)ranks_per_host : 1;
 }
 
+/* Of a limit on this process alone. */
+static bool is_over_limit(const qvl_memory_plan *plan)
+{
+    return plan->process.limit && plan->process_bytes > plan->process.left_bytes;
+}
+
 /* The tower and what it works in are gone before the first step when features are kept. On a CPU
  * the kept features are in the memory that is counted. */
 static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_device *dev,
-                   int ranks_per_host)
+                   const qvl_memory_needs *needs)
 {
-    const uint64_t ranks = ranks_of(config, dev, ranks_per_host);
+    const uint64_t ranks = ranks_of(config, dev, needs->ranks_per_host);
     const uint64_t tower = plan->vision_bytes + plan->vision_activation_bytes;
     const uint64_t always = plan->workspace_bytes;
     const uint64_t later = plan->text_bytes + (plan->embeds_on_host ? 0 : plan->embed_bytes) +
@@ -109,9 +122,12 @@ static void add_up(qvl_memory_plan *plan, const qvl_config *config, const qvl_de
                            plan->step_bytes + plan->activation_bytes;
     plan->training_bytes = always + later + (plan->keeps_features ? 0 : tower);
     plan->peak_bytes = always + (plan->keeps_features ? larger(tower, later) : tower + later);
-    plan->needed_bytes =
-        plan->peak_bytes * ranks + (plan->keeps_features && is_host(dev) ? plan->feature_bytes : 0);
-    plan->fits = plan->needed_bytes <= usable_of(dev, plan->available_bytes);
+    const uint64_t shared = plan->keeps_features && is_host(dev) ? plan->feature_bytes : 0;
+    plan->needed_bytes = plan->peak_bytes * ranks + shared;
+    plan->process_bytes =
+        plan->peak_bytes + shared + PROCESS_RESERVE + THREAD_RESERVE * (uint64_t)needs->n_threads;
+    plan->fits =
+        plan->needed_bytes <= usable_of(dev, plan->available_bytes) && !is_over_limit(plan);
 }
 
 static qvl_status try_size(qvl_memory_plan *plan, const qvl_config *config, int64_t tokens,
@@ -125,7 +141,7 @@ static qvl_status try_size(qvl_memory_plan *plan, const qvl_config *config, int6
     if (rc == QVL_OK)
         rc = measure_decoder(plan, model, lora, dev, err);
     if (rc == QVL_OK)
-        add_up(plan, config, dev, needs->ranks_per_host);
+        add_up(plan, config, dev, needs);
     return rc;
 }
 
@@ -217,6 +233,8 @@ static qvl_status use_spare(qvl_memory_plan *plan, const qvl_config *config, con
         spare = is_host(dev) ? 0 : smaller(spare / LEAN_SPARE_PART, LEAN_SPARE_BYTES);
     spare = smaller(spare,
                     (usable - plan->needed_bytes) / ranks_of(config, dev, needs->ranks_per_host));
+    if (plan->process.limit)
+        spare = smaller(spare, plan->process.left_bytes - plan->process_bytes);
     plan->spare_bytes = spare / QVL_PLAN_ALIGN_BYTES * QVL_PLAN_ALIGN_BYTES;
     QVL_TRY(try_size(plan, config, plan->pack_tokens, plan->n_kept, model, lora, dev, needs, err));
 out:
@@ -244,7 +262,10 @@ qvl_status qvl_memory_plan_make(qvl_memory_plan *out, const qvl_config *config,
                           .gradient_bytes = parameters,
                           .moment_bytes = 2 * parameters,
                           .step_bytes = (uint64_t)(needs->step_rows + 64) * sizeof(float),
-                          .feature_bytes = needs->feature_bytes};
+                          .feature_bytes = needs->feature_bytes,
+                          .process = needs->process};
+    if (!is_host(dev)) /* a GPU's driver maps more than any such limit */
+        out->process.limit = NULL;
     if (config->pack_tokens > 0 && config->pack_tokens < needs->longest_sample)
         return qvl_fail(err, QVL_ECONFIG,
                         "pack_tokens: %" PRId64 " is less than the longest sample's %" PRId64
@@ -304,6 +325,10 @@ void qvl_memory_plan_print(const qvl_memory_plan *plan, const qvl_model *model, 
                  plan->device_bytes ? "this GPU" : "all ranks of this host",
                  qvl_format_bytes(needed, plan->needed_bytes),
                  qvl_format_bytes(available, plan->available_bytes));
+    if (plan->process.limit)
+        qvl_log_line(log, "  this process: %s of address space needed, %s leaves %s",
+                     qvl_format_bytes(needed, plan->process_bytes), plan->process.limit,
+                     qvl_format_bytes(available, plan->process.left_bytes));
 }
 
 void qvl_memory_plan_report(const qvl_memory_plan *plan, qvl_device *dev, uint64_t free_then,
@@ -329,6 +354,16 @@ qvl_status qvl_memory_plan_require(const qvl_memory_plan *plan, const qvl_device
     const uint64_t usable_bytes = usable_of(dev, plan->available_bytes);
     if (plan->fits)
         return QVL_OK;
+    if (is_over_limit(plan))
+        return qvl_fail(
+            err, QVL_EDEVICE,
+            "%s: not enough memory: this process needs %s of address space, %s leaves %s, %s "
+            "missing; raise it (%s unlimited), or fewer threads (OMP_NUM_THREADS), fewer "
+            "pack_tokens or gradient_checkpointing: true need less",
+            dev->name, qvl_format_bytes(needed, plan->process_bytes), plan->process.limit,
+            qvl_format_bytes(available, plan->process.left_bytes),
+            qvl_format_bytes(missing, plan->process_bytes - plan->process.left_bytes),
+            plan->process.limit);
     return qvl_fail(err, QVL_EDEVICE,
                     "%s: not enough memory: %s needed, %s of the %s that are free can be used, %s "
                     "missing; fewer pack_tokens or gradient_checkpointing: true need less",

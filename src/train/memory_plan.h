@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "kernels/ops.h"
+#include "src/base/host_memory.h"
 #include "src/base/log.h"
 #include "src/base/status.h"
 #include "src/config/config.h"
@@ -26,6 +27,8 @@ typedef struct qvl_memory_needs {
     int64_t max_patches;    /* of one image; 0: no images */
     uint64_t feature_bytes; /* of all images of all parts */
     int ranks_per_host;
+    int n_threads;              /* of this rank */
+    qvl_process_memory process; /* what its limits leave to it; limit NULL: it has none */
 } qvl_memory_needs;
 
 typedef struct qvl_memory_plan {
@@ -44,6 +47,8 @@ typedef struct qvl_memory_plan {
     uint64_t training_bytes; /* of a rank, once the first step has begun */
     uint64_t needed_bytes; /* of all ranks of the host, features counted, where host memory is it */
     uint64_t available_bytes;
+    uint64_t process_bytes;     /* of this process, where its limits count */
+    qvl_process_memory process; /* as in the needs */
     bool fits;
 } qvl_memory_plan;
 

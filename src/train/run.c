@@ -158,7 +158,9 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
 {
     const qvl_sample_table *parts[] = {&run->train.table, &run->eval.table};
     qvl_memory_needs needs = {.longest_sample = 1,
-                              .ranks_per_host = qvl_world_local_size(run->world)};
+                              .ranks_per_host = qvl_world_local_size(run->world),
+                              .n_threads = run->n_threads,
+                              .process = qvl_process_memory_left()};
     const qvl_sample_sizes sizes = {run->train.table.length, run->train.table.supervised};
     qvl_step_scan scan;
     qvl_status rc =
@@ -172,8 +174,8 @@ static qvl_status plan_memory(qvl_run *run, qvl_err *err)
         needs.feature_bytes +=
             (uint64_t)(parts[p]->n_image_tokens * run->model.dims.text.D) * run->dev->act_bytes;
     }
-    needs.longest_pack = larger(
-        run->config->pack ? scan.most_in_step : scan.most_in_batch, needs.longest_sample);
+    needs.longest_pack =
+        larger(run->config->pack ? scan.most_in_step : scan.most_in_batch, needs.longest_sample);
     needs.step_rows = larger(scan.most_in_step, needs.longest_pack);
     if (rc == QVL_OK)
         rc = qvl_memory_plan_make(&run->memory, run->config, &run->model, run->lora, run->dev,

@@ -19,6 +19,17 @@ ln -s "$PWD/plain" link
 must "output_dir that is a link" on 1 qvl_sft "${run[@]}" output_dir=link
 (ulimit -n 64; "$BIN/qvl_sft" "${run[@]}" output_dir=few > "$WORK/log" 2>&1) || { cat "$WORK/log" >&2; fail "64 open files: exit code $?"; }
 same "64 open files" plain/adapter_model.safetensors few/adapter_model.safetensors
+# an address space that is limited: what does not fit is refused, and OpenBLAS does not ask for ever
+limits=''; (ulimit -v 400000; "$BIN/qvl_sft" --version > "$WORK/log" 2>&1) && limits='400000 700000 1000000 1100000 1400000' # none with sanitizers
+for limit in $limits; do
+  for ranks in 1 2; do
+    code=0; (ulimit -v $limit; OMP_NUM_THREADS=2 timeout 60 mpirun --oversubscribe --bind-to none -np $ranks "$BIN/qvl_sft" "${run[@]}" output_dir=narrow > "$WORK/log" 2>&1) || code=$?
+    [ $code = 0 ] || [ $code = 69 ] || { cat "$WORK/log" >&2; fail "ulimit -v $limit, $ranks ranks: exit code $code"; }
+    [ $code = 0 ] || grep -q '^qvl_sft: .*ulimit -v ' "$WORK/log" || { cat "$WORK/log" >&2; fail "ulimit -v $limit, $ranks ranks: it is not named"; }
+    ok "ulimit -v $limit, $ranks ranks: exit code $code"
+  done
+done
+[ -z "$limits" ] || [ $code = 0 ] || fail "ulimit -v $limit: the run would fit"
 LC_ALL=de_DE.UTF-8 TZ=Asia/Kathmandu "$BIN/qvl_sft" "${run[@]}" output_dir=locale > "$WORK/log" 2>&1 || fail "another locale"
 same "another locale and time zone" plain/adapter_model.safetensors locale/adapter_model.safetensors
 

@@ -105,7 +105,7 @@ static hid_t list_of(const h5_member *m, change layout, fuzz_stream *in)
     if (layout == CHUNKED && options[1] % 3 == 0)
         H5Pset_fletcher32(list);
     if (layout == UNKNOWN_FILTER)
-        H5Pset_filter(list, 256 + options[1], H5Z_FLAG_OPTIONAL, 2, options);
+        H5Pset_filter(list, 7 + options[1], H5Z_FLAG_OPTIONAL, 2, options);
     if (layout == COMPACT)
         H5Pset_layout(list, H5D_COMPACT);
     if (layout == EXTERNAL_FILE)

@@ -94,11 +94,49 @@ static void a_container_has_its_limit_at_the_root(void **state)
     assert_int_equal(free_mib(), 99);
 }
 
+static void expect_left(uint64_t address_space, uint64_t data, uint64_t left, const char *limit)
+{
+    const qvl_process_memory got = qvl_process_memory_under(address_space, data, scratch);
+    assert_true(got.left_bytes == left);
+    if (limit)
+        assert_string_equal(got.limit, limit);
+    else
+        assert_null(got.limit);
+}
+
+/* ulimit -v and -d, after what is mapped: 1000 pages in all, 200 of them data. */
+static void limits_of_the_process(void **state)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), none = UINT64_MAX;
+    struct rlimit before, limit;
+    (void)state;
+    put("proc/self/statm", "1000 300 100 5 0 200 0\n");
+    expect_left(none, none, UINT64_MAX, NULL);
+    expect_left(5000 * page, none, 4000 * page, "ulimit -v");
+    expect_left(none, 5000 * page, 4800 * page, "ulimit -d");
+    expect_left(5000 * page, 5000 * page, 4000 * page, "ulimit -v");
+    expect_left(5000 * page, 4100 * page, 3900 * page, "ulimit -d");
+    expect_left(999 * page, none, 0, "ulimit -v");
+    assert_null(qvl_process_memory_left().limit);
+    assert_int_equal(getrlimit(RLIMIT_DATA, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)1 << 50; /* sanitizers map terabytes */
+    assert_int_equal(setrlimit(RLIMIT_DATA, &limit), 0);
+    const qvl_process_memory left = qvl_process_memory_left();
+    qvl_err err = {0};
+    assert_string_equal(left.limit, "ulimit -d");
+    assert_true(left.left_bytes < (uint64_t)1 << 50 && left.left_bytes > (uint64_t)1 << 44);
+    /* memory that such a limit refuses is no fault of the program's */
+    assert_int_equal(qvl_fail_memory(&err, 12, "tokens"), QVL_EDEVICE);
+    assert_non_null(strstr(err.text, "out of memory: 12 bytes for tokens; ulimit -d allows "));
+    assert_int_equal(setrlimit(RLIMIT_DATA, &before), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_kernel_says),
-                                       cmocka_unit_test(limits_above_count),
-                                       cmocka_unit_test(version_1_is_read),
-                                       cmocka_unit_test(a_container_has_its_limit_at_the_root)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_kernel_says), cmocka_unit_test(limits_above_count),
+        cmocka_unit_test(version_1_is_read), cmocka_unit_test(limits_of_the_process),
+        cmocka_unit_test(a_container_has_its_limit_at_the_root)};
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

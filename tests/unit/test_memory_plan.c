@@ -298,6 +298,36 @@ static void what_is_missing_is_told(void **state)
                    "gradient_checkpointing");
 }
 
+/* A limit of the process counts beside the host's memory: packs shrink for it, threads take of it,
+ * and it is named where it is too low. */
+static void limits_of_the_process_count(void **state)
+{
+    const uint64_t mib = (uint64_t)1 << 20;
+    qvl_memory_needs needs = NEEDS;
+    qvl_err err = {0};
+    (void)state;
+    needs.n_threads = 2;
+    const qvl_memory_plan most = plan_of("", &needs, PLENTY);
+    assert_true(most.process_bytes >= most.peak_bytes + needs.feature_bytes + 2 * 128 * mib);
+    needs.process = (qvl_process_memory){most.process_bytes, "ulimit -v"};
+    qvl_memory_plan p = plan_of("", &needs, PLENTY);
+    assert_true(p.fits && p.peak_bytes == most.peak_bytes);
+    needs.process.left_bytes -= 4096;
+    p = plan_of("", &needs, PLENTY);
+    assert_true(p.fits && p.process_bytes <= needs.process.left_bytes);
+    assert_true(p.pack_tokens < most.pack_tokens || p.n_kept < most.n_kept);
+    needs.n_threads = 4; /* two more multiply at a time */
+    p = plan_of("", &needs, PLENTY);
+    assert_false(p.fits);
+    assert_true(p.process_bytes >= most.process_bytes);
+    expect_failure(qvl_memory_plan_require(&p, &dev, &err), QVL_EDEVICE, &err,
+                   "not enough memory: this process needs|of address space, ulimit -v leaves|"
+                   "missing; raise it (ulimit -v unlimited)|OMP_NUM_THREADS");
+    ops.name = "cuda"; /* whose drivers map more than anybody limits */
+    assert_true(plan_of("", &needs, PLENTY).fits);
+    ops.name = real->ops->name;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +339,7 @@ int main(void)
         cmocka_unit_test(gpus_are_not_shared),
         cmocka_unit_test(recomputation_spares_a_little),
         cmocka_unit_test(what_is_missing_is_told),
+        cmocka_unit_test(limits_of_the_process_count),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
