@@ -1,17 +1,19 @@
 #include "src/model/dims.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "io/json_file.h"
 #include "src/base/files.h"
+#include "src/model/preprocessor.h"
 
 enum { CONFIG_LIMIT = 4 << 20 };
 
 /* Where fields are looked for: text_config, then the top level (REFERENCE 1.2). */
 typedef struct source {
     const json_t *top, *text, *vision;
-    const char *path;
+    const char *path, *vision_path; /* for messages: the second has "vision_config" after it */
     qvl_err *err;
 } source;
 
@@ -42,19 +44,19 @@ static qvl_status vision_i64(const source *in, int64_t *out, const char *key, in
                              int64_t max)
 {
     *out = fallback;
-    const qvl_status rc = qvl_json_get_i64(out, in->vision, key, 1, max, in->path, in->err);
+    const qvl_status rc = qvl_json_get_i64(out, in->vision, key, 1, max, in->vision_path, in->err);
     if (rc == QVL_OK && *out < 0)
-        return qvl_fail(in->err, QVL_EDATA, "%s: vision_config.%s is missing", in->path, key);
+        return qvl_fail(in->err, QVL_EDATA, "%s.%s is missing", in->vision_path, key);
     return rc;
 }
 
 static qvl_status check_word(const source *in, const json_t *object, const char *key,
                              const char *expected)
 {
-    const char *found = NULL;
-    const qvl_status rc = qvl_json_get_text(&found, object, key, in->path, in->err);
+    const char *found = NULL, *where = object == in->vision ? in->vision_path : in->path;
+    const qvl_status rc = qvl_json_get_text(&found, object, key, where, in->err);
     if (rc == QVL_OK && found && strcmp(found, expected) != 0)
-        return qvl_fail(in->err, QVL_EDATA, "%s: %s is \"%s\", expected \"%s\"", in->path, key,
+        return qvl_fail(in->err, QVL_EDATA, "%s: %s is \"%.64s\", expected \"%s\"", where, key,
                         found, expected);
     return rc;
 }
@@ -88,6 +90,33 @@ out:
     return rc;
 }
 
+/* How many pairs of a head turn by frame, row and column. */
+static qvl_status read_sections(const source *in, qvl_text_dims *dims, const json_t *sections)
+{
+    static const int64_t USUAL[3] = {16, 24, 24};
+    qvl_text found = {0};
+    int64_t sum = 0;
+    bool is_list = !sections || json_array_size(sections) == 3;
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *section = json_array_get(sections, i);
+        dims->mrope_section[i] = sections ? json_integer_value(section) : USUAL[i];
+        is_list &= !sections || (json_is_integer(section) && dims->mrope_section[i] >= 0 &&
+                                 dims->mrope_section[i] <= 4096);
+        sum += is_list ? dims->mrope_section[i] : 0;
+    }
+    if (is_list && sum == dims->Dh / 2)
+        return QVL_OK;
+    qvl_status rc = sections ? qvl_json_dump_python(&found, sections, in->err) : QVL_OK;
+    if (rc == QVL_OK)
+        rc = qvl_fail(
+            in->err, QVL_EDATA,
+            "%s: mrope_section is %.64s, expected three whole numbers with the sum %" PRId64
+            " (half a head)",
+            in->path, sections ? found.data : "missing", dims->Dh / 2);
+    qvl_text_fini(&found);
+    return rc;
+}
+
 static qvl_status read_rope(const source *in, qvl_text_dims *dims)
 {
     const json_t *rope = json_object_get(in->text, "rope_parameters");
@@ -100,31 +129,18 @@ static qvl_status read_rope(const source *in, qvl_text_dims *dims)
     if (json_object_get(rope, "rope_type"))
         QVL_TRY(qvl_json_get_text(&type, rope, "rope_type", in->path, in->err));
     if (strcmp(type, "default") != 0 && strcmp(type, "mrope") != 0)
-        return qvl_fail(in->err, QVL_EDATA,
-                        "%s: rope type \"%s\" is not supported, expected \"mrope\" or \"default\"",
-                        in->path, type);
+        return qvl_fail(
+            in->err, QVL_EDATA,
+            "%s: rope type \"%.64s\" is not supported, expected \"mrope\" or \"default\"", in->path,
+            type);
     dims->rope_theta = 1e6;
     QVL_TRY(qvl_json_get_double(&dims->rope_theta, holder(in, "rope_theta"), "rope_theta", in->path,
                                 in->err));
     QVL_TRY(qvl_json_get_double(&dims->rope_theta, rope, "rope_theta", in->path, in->err));
     if (!(dims->rope_theta > 1.0))
-        return qvl_fail(in->err, QVL_EDATA, "%s: rope_theta must be above 1", in->path);
-    static const int64_t SECTIONS[3] = {16, 24, 24};
-    const json_t *sections = json_object_get(rope, "mrope_section");
-    int64_t sum = 0;
-    for (size_t i = 0; i < 3; i++) {
-        const json_t *section = json_array_get(sections, i);
-        dims->mrope_section[i] = section ? json_integer_value(section) : SECTIONS[i];
-        if (dims->mrope_section[i] < 0 || dims->mrope_section[i] > 4096)
-            return qvl_fail(in->err, QVL_EDATA, "%s: mrope_section[%zu] is out of range", in->path,
-                            i);
-        sum += dims->mrope_section[i];
-    }
-    if (sum != dims->Dh / 2 || (sections && json_array_size(sections) != 3))
-        return qvl_fail(in->err, QVL_EDATA,
-                        "%s: mrope_section must be three numbers with the sum %" PRId64
-                        " (half a head)",
-                        in->path, dims->Dh / 2);
+        return qvl_fail(in->err, QVL_EDATA, "%s: rope_theta is %g, expected more than 1", in->path,
+                        dims->rope_theta);
+    QVL_TRY(read_sections(in, dims, json_object_get(rope, "mrope_section")));
 out:
     return rc;
 }
@@ -159,7 +175,8 @@ static qvl_status read_text(const source *in, qvl_text_dims *dims)
     QVL_TRY(qvl_json_get_double(&dims->eps, holder(in, "rms_norm_eps"), "rms_norm_eps", in->path,
                                 in->err));
     if (!(dims->eps >= 0.0 && dims->eps < 1.0))
-        return qvl_fail(in->err, QVL_EDATA, "%s: rms_norm_eps is out of range", in->path);
+        return qvl_fail(in->err, QVL_EDATA, "%s: rms_norm_eps is %g, expected 0 to less than 1",
+                        in->path, dims->eps);
     bool top_tied = false, text_tied = false;
     QVL_TRY(qvl_json_get_bool(&top_tied, in->top, "tie_word_embeddings", in->path, in->err));
     QVL_TRY(qvl_json_get_bool(&text_tied, in->text, "tie_word_embeddings", in->path, in->err));
@@ -179,14 +196,15 @@ static qvl_status read_full_attention(const source *in, qvl_vision_dims *dims)
         return QVL_OK;
     }
     if (!json_is_array(list))
-        return qvl_fail(in->err, QVL_EDATA, "%s: fullatt_block_indexes is not a list", in->path);
+        return qvl_fail(in->err, QVL_EDATA, "%s: fullatt_block_indexes is not a list",
+                        in->vision_path);
     json_array_foreach(list, i, value)
     {
         const int64_t k = json_is_integer(value) ? json_integer_value(value) : -1;
         if (k < 0)
             return qvl_fail(in->err, QVL_EDATA,
-                            "%s: fullatt_block_indexes[%zu] is not the number of a block", in->path,
-                            i);
+                            "%s: fullatt_block_indexes[%zu] is not the number of a block",
+                            in->vision_path, i);
         if (k < dims->L) /* a tower that was cut keeps the list of the whole one */
             dims->is_full_attention[k] = true;
     }
@@ -199,12 +217,12 @@ static qvl_status check_vision_rope(const source *in)
 {
     double theta = 10000.0;
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_json_get_double(&theta, in->vision, "rope_theta", in->path, in->err));
+    QVL_TRY(qvl_json_get_double(&theta, in->vision, "rope_theta", in->vision_path, in->err));
     QVL_TRY(qvl_json_get_double(&theta, json_object_get(in->vision, "rope_parameters"),
-                                "rope_theta", in->path, in->err));
+                                "rope_theta", in->vision_path, in->err));
     if (theta != 10000.0)
-        rc = qvl_fail(in->err, QVL_EDATA, "%s: vision_config: rope_theta is %g, expected 10000",
-                      in->path, theta);
+        rc = qvl_fail(in->err, QVL_EDATA, "%s: rope_theta is %g, expected 10000", in->vision_path,
+                      theta);
 out:
     return rc;
 }
@@ -244,7 +262,8 @@ static qvl_status read_vision(const source *in, qvl_vision_dims *dims)
     dims->window_units = window_px / 28;
     dims->eps = 1e-6;
     if (dims->window_units < 1)
-        return qvl_fail(in->err, QVL_EDATA, "%s: vision_config.window_size is below 28", in->path);
+        return qvl_fail(in->err, QVL_EDATA, "%s: window_size is %" PRId64 ", expected at least 28",
+                        in->vision_path, window_px);
     QVL_TRY(check_vision_rope(in));
     QVL_TRY(read_full_attention(in, dims));
 out:
@@ -278,57 +297,9 @@ static qvl_status read_tokens(const source *in, qvl_model_dims *dims)
     return QVL_OK;
 }
 
-static qvl_status read_triple(double out[3], const json_t *object, const char *key,
-                              const char *path, qvl_err *err)
-{
-    const json_t *list = json_object_get(object, key);
-    if (!list || json_is_null(list))
-        return QVL_OK;
-    for (size_t i = 0; i < 3; i++) {
-        const json_t *value = json_array_get(list, i);
-        if (json_array_size(list) != 3 || !json_is_number(value))
-            return qvl_fail(err, QVL_EDATA, "%s: %s is not a list of three numbers", path, key);
-        out[i] = json_number_value(value);
-    }
-    return QVL_OK;
-}
-
-/* min/max pixels are members of their own, or shortest_edge/longest_edge of size (REFERENCE 1.5).
- */
-static qvl_status read_preprocessor(qvl_model_dims *dims, const char *directory, qvl_err *err)
-{
-    static const double MEAN[3] = {0.48145466, 0.4578275, 0.40821073};
-    static const double STD[3] = {0.26862954, 0.26130258, 0.27577711};
-    char path[QVL_PATH_BYTES];
-    json_t *root = NULL;
-    memcpy(dims->image_mean, MEAN, sizeof MEAN);
-    memcpy(dims->image_std, STD, sizeof STD);
-    dims->min_pixels = 3136;
-    dims->max_pixels = 12845056;
-    qvl_status rc = qvl_path_join(path, directory, "preprocessor_config.json", err);
-    if (rc != QVL_OK || !qvl_file_exists(path))
-        return rc;
-    QVL_TRY(qvl_json_read(&root, path, CONFIG_LIMIT, err));
-    const json_t *size = json_object_get(root, "size");
-    QVL_TRY(read_triple(dims->image_mean, root, "image_mean", path, err));
-    QVL_TRY(read_triple(dims->image_std, root, "image_std", path, err));
-    QVL_TRY(qvl_json_get_i64(&dims->min_pixels, size, "shortest_edge", 1, 1 << 30, path, err));
-    QVL_TRY(qvl_json_get_i64(&dims->max_pixels, size, "longest_edge", 1, 1 << 30, path, err));
-    QVL_TRY(qvl_json_get_i64(&dims->min_pixels, root, "min_pixels", 1, 1 << 30, path, err));
-    QVL_TRY(qvl_json_get_i64(&dims->max_pixels, root, "max_pixels", 1, 1 << 30, path, err));
-    for (int c = 0; c < 3; c++)
-        if (!(dims->image_std[c] > 0.0))
-            rc = qvl_fail(err, QVL_EDATA, "%s: image_std[%d] is not above 0", path, c);
-    if (rc == QVL_OK && dims->min_pixels > dims->max_pixels)
-        rc = qvl_fail(err, QVL_EDATA, "%s: min_pixels is above max_pixels", path);
-out:
-    json_decref(root);
-    return rc;
-}
-
 qvl_status qvl_model_dims_read(qvl_model_dims *out, const char *directory, qvl_err *err)
 {
-    char path[QVL_PATH_BYTES];
+    char path[QVL_PATH_BYTES], vision_path[QVL_PATH_BYTES + 16];
     json_t *root = NULL;
     qvl_status rc = QVL_OK;
     *out = (qvl_model_dims){.tokens_per_second = 2};
@@ -338,7 +309,9 @@ qvl_status qvl_model_dims_read(qvl_model_dims *out, const char *directory, qvl_e
                  .text = json_object_get(root, "text_config"),
                  .vision = json_object_get(root, "vision_config"),
                  .path = path,
+                 .vision_path = vision_path,
                  .err = err};
+    snprintf(vision_path, sizeof vision_path, "%s: vision_config", path);
     if (!json_is_object(in.text))
         in.text = root;
     QVL_TRY(check_family(&in));
@@ -354,7 +327,7 @@ qvl_status qvl_model_dims_read(qvl_model_dims *out, const char *directory, qvl_e
                       "%s: vision_config.out_hidden_size %" PRId64 " is not hidden_size %" PRId64,
                       path, out->vision.out, out->text.D);
     if (rc == QVL_OK)
-        rc = read_preprocessor(out, directory, err);
+        rc = qvl_preprocessor_read(out, directory, err);
 out:
     json_decref(root);
     return rc;

@@ -64,7 +64,7 @@ typedef struct qvl_model_dims {
     qvl_vision_dims vision;
     int64_t image_token, video_token, vision_start_token, vision_end_token;
     int64_t tokens_per_second;
-    /* of preprocessor_config.json; REFERENCE 1.5's values where there is none */
+    /* of preprocessor_config.json (preprocessor.h); REFERENCE 1.5's values where there is none */
     double image_mean[3], image_std[3];
     int64_t min_pixels, max_pixels;
 } qvl_model_dims;

@@ -277,15 +277,18 @@ static void other_models_are_refused(void **state)
         {"\"hidden_act\":\"silu\",\"attention_dropout\"",
          "\"hidden_act\":\"gelu\",\"attention_dropout\"", "hidden_act is \"gelu\""},
         {"\"hidden_act\":\"silu\",\"hidden_size\":1280",
-         "\"hidden_act\":\"quick_gelu\",\"hidden_size\":1280", "hidden_act is \"quick_gelu\""},
+         "\"hidden_act\":\"quick_gelu\",\"hidden_size\":1280",
+         "config.json: vision_config: hidden_act is \"quick_gelu\""},
         {"\"type\":\"mrope\"", "\"type\":\"yarn\"", "rope type \"yarn\""},
         {"\"type\":\"mrope\"", "\"type\":\"mrope\",\"rope_type\":\"linear\"", "\"linear\""},
-        {"[16,24,24]", "[16,24,23]", "mrope_section|sum 64"},
+        {"[16,24,24]", "[16,24,23]",
+         "config.json: mrope_section is [16, 24, 23], expected three whole numbers with the sum "
+         "64"},
         {"[16,24,24]", "[16,48]", "mrope_section"},
         {"[16,24,24]", "[16,24,24,0]", "mrope_section"},
-        {"[16,24,24]", "[-16,56,24]", "mrope_section[0]"},
-        {"[16,24,24]", "[16.0,24.0,24.0]", "mrope_section"},
-        {"[16,24,24]", "\"16,24,24\"", "mrope_section"},
+        {"[16,24,24]", "[-16,56,24]", "mrope_section is [-16, 56, 24], exp"},
+        {"[16,24,24]", "[16.0,24.0,24.0]", "mrope_section is [16.0, 24.0, 24.0], exp"},
+        {"[16,24,24]", "\"16,24,24\"", "mrope_section is \"16,24,24\", exp"},
         {"\"hidden_size\":3584", "\"head_dim\":64,\"hidden_size\":3584", "head size 64"},
         {"\"hidden_size\":3584", "\"hidden_size\":3585", "do not divide"},
         {"\"num_key_value_heads\":4", "\"num_key_value_heads\":5", "do not divide"},
@@ -296,8 +299,9 @@ static void other_models_are_refused(void **state)
         {"\"vocab_size\":152064", "\"vocab_size\":67108865", "vocab_size is 67108865"},
         {"\"vocab_size\":152064", "\"vocab_size\":151656", "video_token_id is 151656"},
         {"\"image_token_id\":151655", "\"image_token_id\":-1", "image_token_id is -1"},
-        {"\"rms_norm_eps\":1e-06", "\"rms_norm_eps\":-1e-06", "rms_norm_eps is out of range"},
-        {"\"rope_theta\":1000000.0", "\"rope_theta\":0", "rope_theta"},
+        {"\"rms_norm_eps\":1e-06", "\"rms_norm_eps\":-1e-06",
+         "rms_norm_eps is -1e-06, expected 0 to"},
+        {"\"rope_theta\":1000000.0", "\"rope_theta\":0", "rope_theta is 0, expected more than 1"},
         {"\"tie_word_embeddings\":false", "\"tie_word_embeddings\":0", "tie_word_embeddings"},
         {"\"out_hidden_size\":3584", "\"out_hidden_size\":2048", "out_hidden_size 2048"},
         {"\"patch_size\":14,\"spatial_merge", "\"patch_size\":16,\"spatial_merge",
@@ -307,13 +311,15 @@ static void other_models_are_refused(void **state)
         {"\"in_chans\":3", "\"in_chans\":1", "in_chans is 1"},
         {"\"num_heads\":16", "\"num_heads\":7", "num_heads 7"},
         {"\"num_heads\":16", "\"num_heads\":128", "multiple of 4"},
-        {"\"window_size\":112", "\"window_size\":27", "window_size is below 28"},
+        {"\"window_size\":112", "\"window_size\":27",
+         "config.json: vision_config: window_size is 27, expected at least 28"},
         {"[7,15,23,31]", "[7,\"8\"]", "fullatt_block_indexes[1] is not the number of a block"},
         {"\"depth\":32,", "\"depth\":32,\"rope_theta\":5000.0,",
-         "rope_theta is 5000, expected 10000"},
+         "config.json: vision_config: rope_theta is 5000, expected 10000"},
         {"[7,15,23,31]", "[-1]", "fullatt_block_indexes[0]"},
-        {"[7,15,23,31]", "7", "fullatt_block_indexes is not a list"},
-        {"\"depth\":32", "\"depth\":0", "depth is 0"},
+        {"[7,15,23,31]", "7", "config.json: vision_config: fullatt_block_indexes is not a list"},
+        {"\"depth\":32", "\"depth\":0", "config.json: vision_config: depth is 0, expected 1 to"},
+        {"\"depth\":32", "\"depth\":\"32\"", "config.json: vision_config: depth is a text"},
         {"\"vision_config\":{", "\"vision_config\":[{", "config.json:1:"},
     };
     (void)state;
@@ -355,14 +361,30 @@ static void preprocessor_is_read(void **state)
     };
     static const struct {
         const char *json, *words;
-    } BAD[] = {{"{\"image_std\":[0.5,0,0.5]}", "image_std[1] is not above 0"},
-               {"{\"image_mean\":[0.5,0.5]}", "image_mean"},
-               {"{\"image_mean\":[0.5,0.5,\"x\"]}", "image_mean"},
-               {"{\"image_std\":0.5}", "image_std"},
-               {"{\"min_pixels\":7,\"max_pixels\":6}", "min_pixels is above max_pixels"},
-               {"{\"min_pixels\":0}", "min_pixels is 0"},
-               {"{\"max_pixels\":1e6}", "max_pixels is a number"},
-               {"{", "preprocessor_config.json:1"}};
+    } BAD[] = {
+        {"{\"image_std\":[0.5,0,0.5]}", "image_std[1] is 0, expected 0.001 to 1000"},
+        {"{\"image_mean\":[0.5,0.5]}", "image_mean"},
+        {"{\"image_mean\":[0.5,0.5,\"x\"]}", "image_mean"},
+        {"{\"image_std\":0.5}", "image_std"},
+        {"{\"image_std\":[0.5,0.5,1e-30]}", "image_std[2] is 1e-30, expected 0.001 to 1000"},
+        {"{\"image_std\":[-0.5,0.5,0.5]}", "image_std[0] is -0.5, expected"},
+        {"{\"image_mean\":[0.5,1e30,0.5]}", "image_mean[1] is 1e+30, expected -1000 to 1000"},
+        {"{\"patch_size\":16}", "preprocessor_config.json: patch_size is 16, expected 14"},
+        {"{\"patch_size\":14.0}", "patch_size is a number"},
+        {"{\"merge_size\":1}", "merge_size is 1, expected 2"},
+        {"{\"temporal_patch_size\":1}", "temporal_patch_size is 1, expected 2"},
+        {"{\"resample\":2}", "resample is 2, expected 3 (bicubic)"},
+        {"{\"do_resize\":false}", "do_resize is false, expected true"},
+        {"{\"do_rescale\":false}", "do_rescale is false"},
+        {"{\"do_normalize\":false}", "do_normalize is false"},
+        {"{\"do_convert_rgb\":false}", "do_convert_rgb is false"},
+        {"{\"do_resize\":1}", "do_resize is a whole number"},
+        {"{\"rescale_factor\":1}", "rescale_factor is 1, expected 1/255"},
+        {"{\"rescale_factor\":0.00390625}", "rescale_factor is 0.00390625, expected 1/255"},
+        {"{\"min_pixels\":7,\"max_pixels\":6}", "min_pixels is above max_pixels (7 and 6)"},
+        {"{\"min_pixels\":0}", "min_pixels is 0"},
+        {"{\"max_pixels\":1e6}", "max_pixels is a number"},
+        {"{", "preprocessor_config.json:1"}};
     qvl_model_dims dims;
     qvl_err err = {0};
     (void)state;
@@ -380,6 +402,68 @@ static void preprocessor_is_read(void **state)
         write_text_in(directory, "preprocessor_config.json", BAD[i].json);
         expect_failure(qvl_model_dims_read(&dims, directory, &err), QVL_EDATA, &err, BAD[i].words);
     }
+}
+
+#define MEAN_STD                                                                                   \
+    "\"image_mean\":[0.48145466,0.4578275,0.40821073],"                                            \
+    "\"image_std\":[0.26862954,0.26130258,0.27577711],"
+
+/* preprocessor_config.json as it is published, and as transformers saves it. */
+static void every_saved_preprocessor_is_read(void **state)
+{
+    static const char *const FILES[] = {
+        /* Qwen/Qwen2.5-VL-3B-Instruct and 7B on the hub */
+        "{\"min_pixels\":3136,\"max_pixels\":12845056,\"patch_size\":14,\"temporal_patch_size\":2,"
+        "\"merge_size\":2," MEAN_STD "\"image_processor_type\":\"Qwen2VLImageProcessor\","
+        "\"processor_class\":\"Qwen2_5_VLProcessor\"}",
+        /* save_pretrained of 4.49 to 4.57 */
+        "{\"do_convert_rgb\":true,\"do_normalize\":true,\"do_rescale\":true,\"do_resize\":"
+        "true," MEAN_STD "\"image_processor_type\":\"Qwen2VLImageProcessor\",\"max_pixels\":"
+                         "12845056,\"merge_size\":2,"
+        "\"min_pixels\":3136,\"patch_size\":14,\"processor_class\":\"Qwen2_5_VLProcessor\","
+        "\"resample\":3,\"rescale_factor\":0.00392156862745098,\"size\":{\"longest_edge\":12845056,"
+        "\"shortest_edge\":3136},\"temporal_patch_size\":2}",
+        /* the fast one */
+        "{\"crop_size\":null,\"data_format\":\"channels_first\",\"default_to_square\":true,"
+        "\"device\":null,\"disable_grouping\":null,\"do_center_crop\":null,\"do_convert_rgb\":true,"
+        "\"do_normalize\":true,\"do_pad\":null,\"do_rescale\":true,\"do_resize\":true," MEAN_STD
+        "\"image_processor_type\":\"Qwen2VLImageProcessorFast\",\"input_data_format\":null,"
+        "\"max_pixels\":null,\"merge_size\":2,\"min_pixels\":null,\"pad_size\":null,"
+        "\"patch_size\":14,\"processor_class\":\"Qwen2_5_VLProcessor\",\"resample\":3,"
+        "\"rescale_factor\":0.00392156862745098,\"return_tensors\":null,\"size\":{\"longest_edge\":"
+        "12845056,\"shortest_edge\":3136},\"temporal_patch_size\":2}",
+        /* every setting null */
+        "{\"do_convert_rgb\":null,\"do_normalize\":null,\"do_rescale\":null,\"do_resize\":null,"
+        "\"image_mean\":null,\"image_std\":null,\"merge_size\":null,\"patch_size\":null,"
+        "\"resample\":null,\"rescale_factor\":null,\"size\":null,\"temporal_patch_size\":null}",
+        "{\"rescale_factor\":0.003921569}",
+    };
+    qvl_model_dims dims;
+    qvl_err err = {0};
+    (void)state;
+    scratch_directory(directory, "saved");
+    write_text_in(directory, "config.json", FLAT_7B);
+    write_text_in(directory, "processor_config.json",
+                  "{\"processor_class\":\"Qwen2_5_VLProcessor\"}"); /* has no image_processor */
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++) {
+        write_text_in(directory, "preprocessor_config.json", FILES[i]);
+        expect_ok(qvl_model_dims_read(&dims, directory, &err), &err);
+        assert_int_equal(dims.min_pixels, 3136);
+        assert_int_equal(dims.max_pixels, 12845056);
+        assert_true(dims.image_mean[1] == 0.4578275 && dims.image_std[1] == 0.26130258);
+    }
+    /* transformers 5 puts it into another file, and prefers that */
+    write_text_in(directory, "processor_config.json",
+                  "{\"image_processor\":{\"do_resize\":true," MEAN_STD
+                  "\"image_processor_type\":\"Qwen2VLImageProcessor\",\"size\":"
+                  "{\"longest_edge\":7000,\"shortest_edge\":6000}},"
+                  "\"processor_class\":\"Qwen2_5_VLProcessor\"}");
+    expect_ok(qvl_model_dims_read(&dims, directory, &err), &err);
+    assert_int_equal(dims.min_pixels, 6000);
+    assert_int_equal(dims.max_pixels, 7000);
+    write_text_in(directory, "processor_config.json", "{\"image_processor\":{\"merge_size\":4}}");
+    expect_failure(qvl_model_dims_read(&dims, directory, &err), QVL_EDATA, &err,
+                   "processor_config.json: merge_size is 4, expected 2");
 }
 
 /* The three models whose reference values the other tests compare with. */
@@ -417,6 +501,7 @@ int main(void)
         cmocka_unit_test(other_models_are_refused),
         cmocka_unit_test(config_must_be_there),
         cmocka_unit_test(preprocessor_is_read),
+        cmocka_unit_test(every_saved_preprocessor_is_read),
         cmocka_unit_test(fixtures_are_read),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
