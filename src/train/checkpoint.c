@@ -88,7 +88,9 @@ qvl_status qvl_checkpoint_find(char out[QVL_PATH_BYTES], const char *output_dir,
     QVL_TRY(qvl_checkpoint_list(&steps, &count, output_dir, err));
     while (count > 0) {
         qvl_err why = {QVL_OK, ""};
-        QVL_TRY(qvl_checkpoint_path(out, output_dir, steps[--count], "", err));
+        if (!qvl_checkpoint_is_ours(output_dir, steps[--count])) /* told of when a run begins */
+            continue;
+        QVL_TRY(qvl_checkpoint_path(out, output_dir, steps[count], "", err));
         if (qvl_manifest_check(out, &manifest_step, &why) == QVL_OK) {
             if (manifest_step == steps[count])
                 goto out;

@@ -58,11 +58,12 @@ void qvl_checkpoint_image_fini(qvl_checkpoint_image *image);
  * renamed. A checkpoint-N that is there (of an earlier run, when this one went on from an older
  * checkpoint) stays until the new one is whole, and then makes way. QVL_EIO when it cannot be
  * written: the older checkpoints are then as they were. Calls nothing but POSIX and SHA-256, so any
- * thread may do it. */
+ * thread may do it. QVL_EIO also when something that is not ours has one of the names. */
 qvl_status qvl_checkpoint_image_write(const qvl_checkpoint_image *image, const char *output_dir,
                                       qvl_err *err);
 
-/* Removes the oldest checkpoints until keep are left (0: none goes); never that of step newest. */
+/* Removes the oldest checkpoints until keep are left (0: none goes); never that of step newest.
+ * Directories that are not ours are left alone and do not count. */
 qvl_status qvl_checkpoint_prune(const char *output_dir, int64_t keep, int64_t newest, qvl_err *err);
 
 /* All of it at once: make, write, prune. */
@@ -70,7 +71,7 @@ qvl_status qvl_checkpoint_save(const qvl_checkpoint_options *options, const qvl_
                                const qvl_lora *lora, const qvl_run_log *log, qvl_err *err);
 
 /* The newest checkpoint of output_dir that is whole; "" when there is none. Damaged ones are warned
- * of. */
+ * of; those that are not ours are passed over. */
 qvl_status qvl_checkpoint_find(char out[QVL_PATH_BYTES], const char *output_dir, qvl_log *log,
                                qvl_err *err);
 
@@ -85,8 +86,22 @@ qvl_status qvl_checkpoint_load(const char *directory, qvl_train_state *state, co
 qvl_status qvl_checkpoint_remove_all(const char *output_dir, qvl_err *err);
 
 /* What a killed save left in output_dir: half-written ones go, and a checkpoint that was about to
- * make way comes back. */
+ * make way comes back. What is not ours stays. */
 qvl_status qvl_checkpoint_clean(const char *output_dir, qvl_err *err);
+
+/* Whether checkpoint-N is one of qvl's: it has our manifest, or one that is damaged and otherwise
+ * only files that we write. False also where it cannot be read: then nothing is done to it. */
+bool qvl_checkpoint_is_ours(const char *output_dir, int64_t step);
+/* Whether what has the name of a half-written checkpoint is one: a file, a link, a checkpoint, or a
+ * directory with nothing but files that we write. */
+bool qvl_checkpoint_is_leftover(const char *path);
+/* Removes such a one, if it is there; QVL_EIO when it is something else. */
+qvl_status qvl_checkpoint_remove_leftover(const char *path, qvl_err *err);
+/* "checkpoint-N", or a name under which it is written or removed. */
+bool qvl_checkpoint_is_name(const char *name);
+/* The first such name in output_dir that something else has, "" for none, and how many they are. */
+qvl_status qvl_checkpoint_find_others(char first[QVL_PATH_BYTES], size_t *out_count,
+                                      const char *output_dir, qvl_err *err);
 
 /* N of "checkpoint-N" (and of no other way to write it) followed by suffix, or -1. */
 int64_t qvl_checkpoint_step_of(const char *name, const char *suffix);

@@ -92,7 +92,7 @@ static qvl_status put_in_place(const char *directory, const char *final, const c
                                qvl_err *err)
 {
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_tree_remove(old, err));
+    QVL_TRY(qvl_checkpoint_remove_leftover(old, err));
     if (rename(final, old) != 0 && errno != ENOENT)
         return qvl_fail_errno(err, errno, 1, "rename %s", final);
     if (rename(directory, final) != 0) {
@@ -113,8 +113,12 @@ qvl_status qvl_checkpoint_image_write(const qvl_checkpoint_image *image, const c
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_checkpoint_path(final, output_dir, image->step, "", err));
     QVL_TRY(qvl_checkpoint_path(old, output_dir, image->step, ".old.tmp", err));
+    if (qvl_file_exists(final) && !qvl_checkpoint_is_ours(output_dir, image->step))
+        return qvl_fail(err, QVL_EIO, "%s is there, and no checkpoint of qvl", final);
     QVL_TRY(qvl_checkpoint_path(temporary, output_dir, image->step, ".tmp", err));
-    QVL_TRY(qvl_tree_remove(temporary, err));
+    rc = qvl_checkpoint_remove_leftover(temporary, err);
+    if (rc != QVL_OK)
+        return rc;
     if (mkdir(temporary, 0777) != 0) {
         rc = qvl_fail_errno(err, errno, 1, "create directory %s", temporary);
         goto out;
@@ -139,7 +143,7 @@ static qvl_status remove_one(const char *output_dir, int64_t step, qvl_err *err)
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_checkpoint_path(path, output_dir, step, "", err));
     QVL_TRY(qvl_checkpoint_path(gone, output_dir, step, ".gone.tmp", err));
-    QVL_TRY(qvl_tree_remove(gone, err));
+    QVL_TRY(qvl_checkpoint_remove_leftover(gone, err));
     if (rename(path, gone) != 0)
         return qvl_fail_errno(err, errno, 1, "remove %s", path);
     QVL_TRY(qvl_tree_remove(gone, err));
@@ -150,10 +154,14 @@ out:
 static qvl_status remove_oldest(const char *output_dir, size_t keep, int64_t newest, qvl_err *err)
 {
     int64_t *steps = NULL;
-    size_t count = 0;
+    size_t count = 0, left = 0;
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_checkpoint_list(&steps, &count, output_dir, err));
-    for (size_t i = 0, left = count; i < count && left > keep; i++) {
+    for (size_t i = 0; i < count; i++)
+        if (qvl_checkpoint_is_ours(output_dir, steps[i]))
+            steps[left++] = steps[i];
+    count = left;
+    for (size_t i = 0; i < count && left > keep; i++) {
         if (steps[i] == newest)
             continue;
         QVL_TRY(remove_one(output_dir, steps[i], err));
@@ -179,7 +187,11 @@ static qvl_status clean_one(const char *output_dir, const char *name, qvl_err *e
     char path[QVL_PATH_BYTES], final[QVL_PATH_BYTES];
     const int64_t made_way = qvl_checkpoint_step_of(name, ".old.tmp");
     qvl_status rc = QVL_OK;
+    if (!qvl_checkpoint_is_name(name) || qvl_checkpoint_step_of(name, "") >= 0)
+        return QVL_OK;
     QVL_TRY(qvl_path_join(path, output_dir, name, err));
+    if (!qvl_checkpoint_is_leftover(path))
+        return QVL_OK;
     if (made_way >= 0) {
         QVL_TRY(qvl_checkpoint_path(final, output_dir, made_way, "", err));
         if (!qvl_file_exists(final)) {
@@ -188,9 +200,7 @@ static qvl_status clean_one(const char *output_dir, const char *name, qvl_err *e
             goto out;
         }
     }
-    if (made_way >= 0 || qvl_checkpoint_step_of(name, ".tmp") >= 0 ||
-        qvl_checkpoint_step_of(name, ".gone.tmp") >= 0)
-        rc = qvl_tree_remove(path, err);
+    rc = qvl_tree_remove(path, err);
 out:
     return rc;
 }

@@ -10,27 +10,26 @@
 
 #include "src/base/memory.h"
 #include "src/train/checkpoint.h"
+#include "src/train/output_files.h"
 #include "src/train/output_overwrite.h"
 
-/* What only a run that came to its end leaves; and what else it leaves. A log alone is of a run
- * that was killed before its first checkpoint, which the same command shall be able to start again.
- */
-static const char *const RESULTS[] = {"adapter_model.safetensors", "trainer_state.json",
-                                      "train_results.json", "eval_results.json",
-                                      "all_results.json"};
-static const char *const TRACES[] = {"trainer_log.jsonl", "training_loss.png",
-                                     "training_eval_loss.png"};
-
 static const char LOCK[] = ".qvl_lock";
+
+qvl_status qvl_output_dir_make(char first[QVL_PATH_BYTES], const char *directory, qvl_err *err)
+{
+    qvl_err why = {QVL_OK, ""};
+    const qvl_status rc = qvl_directory_create_from(first, directory, &why);
+    return rc == QVL_OK ? QVL_OK : qvl_fail(err, rc, "output_dir: %s", why.text);
+}
 
 /* The directory can be made and written to, and has room. */
 static qvl_status check_writable(const char *directory, uint64_t needed_bytes, qvl_err *err)
 {
-    char path[QVL_PATH_BYTES], needed[32], available[32];
+    char path[QVL_PATH_BYTES], first[QVL_PATH_BYTES], needed[32], available[32];
     uint64_t free_bytes = 0;
     const bool was_there = qvl_file_exists(directory);
     qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_directory_create(directory, err));
+    QVL_TRY(qvl_output_dir_make(first, directory, err));
     QVL_TRY(qvl_path_join(path, directory, ".qvl_write_test.tmp", err));
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
@@ -50,19 +49,6 @@ out:
     return rc;
 }
 
-/* Names under which we write before we rename: X.PID.tmp, where digits may follow PID. */
-static bool is_leftover(const char *name)
-{
-    const size_t n = strlen(name);
-    size_t digits = 0;
-    if (n < 4 || strcmp(name + n - 4, ".tmp") != 0)
-        return false;
-    while (digits < n - 4 && name[n - 5 - digits] >= '0' && name[n - 5 - digits] <= '9')
-        digits++;
-    return strcmp(name, ".qvl_write_test.tmp") == 0 ||
-           (digits > 0 && digits < n - 5 && name[n - 5 - digits] == '.');
-}
-
 /* What a killed run left half-written. */
 static qvl_status remove_leftovers(const char *directory, qvl_err *err)
 {
@@ -73,54 +59,14 @@ static qvl_status remove_leftovers(const char *directory, qvl_err *err)
     if (rc == QVL_OK)
         rc = qvl_directory_list(&names, &count, directory, err);
     for (size_t i = 0; i < count && rc == QVL_OK; i++) {
-        if (!is_leftover(names[i]))
+        if (!qvl_output_file_is_leftover(names[i]))
             continue;
         rc = qvl_path_join(path, directory, names[i], err);
-        if (rc == QVL_OK)
+        if (rc == QVL_OK && qvl_file_is_regular(path))
             rc = qvl_tree_remove(path, err);
     }
     qvl_names_free(names, count);
     return rc;
-}
-
-static qvl_status remove_files(const char *directory, const char *const *names, size_t count,
-                               qvl_err *err)
-{
-    char path[QVL_PATH_BYTES];
-    qvl_status rc = QVL_OK;
-    for (size_t i = 0; i < count; i++) {
-        QVL_TRY(qvl_path_join(path, directory, names[i], err));
-        QVL_TRY(qvl_tree_remove(path, err));
-    }
-out:
-    return rc;
-}
-
-qvl_status qvl_output_dir_empty(const char *directory, qvl_err *err)
-{
-    qvl_status rc = QVL_OK;
-    QVL_TRY(qvl_checkpoint_remove_all(directory, err));
-    QVL_TRY(remove_files(directory, RESULTS, sizeof RESULTS / sizeof *RESULTS, err));
-    QVL_TRY(remove_files(directory, TRACES, sizeof TRACES / sizeof *TRACES, err));
-out:
-    return rc;
-}
-
-static qvl_status check_results(const char *directory, qvl_err *err)
-{
-    char path[QVL_PATH_BYTES];
-    for (size_t i = 0; i < sizeof RESULTS / sizeof *RESULTS; i++) {
-        const qvl_status rc = qvl_path_join(path, directory, RESULTS[i], err);
-        if (rc != QVL_OK)
-            return rc;
-        if (qvl_file_exists(path))
-            return qvl_fail(
-                err, QVL_ECONFIG,
-                "output_dir: %s holds the results of a run (%s) and no checkpoint to go "
-                "on from; give another directory, or set overwrite_output_dir: true",
-                directory, RESULTS[i]);
-    }
-    return QVL_OK;
 }
 
 static qvl_status require_checkpoint(const char *found, const char *directory, qvl_err *err)
@@ -155,15 +101,36 @@ out:
     return rc;
 }
 
-qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *config,
-                               uint64_t needed_bytes, qvl_log *log, qvl_err *err)
+/* What stands where checkpoints do and is not ours is nobody's business here, but once a word. */
+static qvl_status tell_of_others(const char *directory, qvl_log *log, qvl_err *err)
+{
+    char first[QVL_PATH_BYTES], more[48] = "";
+    size_t count = 0;
+    const qvl_status rc = qvl_checkpoint_find_others(first, &count, directory, err);
+    if (count > 1)
+        snprintf(more, sizeof more, " (and %zu more)", count - 1);
+    if (count)
+        qvl_log_warn(log,
+                     "%s%s: no checkpoint of qvl (no manifest.json of qvl's), so it is left alone: "
+                     "not gone on from, not removed, not counted by save_total_limit, and no "
+                     "checkpoint takes its place",
+                     first, more);
+    return rc;
+}
+
+static bool is_asked_for(const qvl_config *config)
+{
+    const char *asked = config->resume_from_checkpoint;
+    return asked && asked[0] && strcmp(asked, "false") != 0;
+}
+
+/* *resume, given as "": the checkpoint to go on from. */
+static qvl_status choose_start(char resume[QVL_PATH_BYTES], const qvl_config *config, qvl_log *log,
+                               qvl_err *err)
 {
     const char *directory = config->output_dir, *asked = config->resume_from_checkpoint;
-    const bool is_asked = asked && asked[0] && strcmp(asked, "false") != 0;
+    const bool is_asked = is_asked_for(config);
     qvl_status rc = QVL_OK;
-    resume[0] = '\0';
-    QVL_TRY(check_writable(directory, needed_bytes, err));
-    QVL_TRY(remove_leftovers(directory, err));
     if (is_asked && strcmp(asked, "true") != 0) {
         QVL_TRY(check_named(asked, err));
         return qvl_path_join(resume, "", asked, err);
@@ -171,19 +138,44 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
     if (!is_asked && config->overwrite_output_dir)
         return qvl_output_dir_overwrite(resume, config, log, err);
     QVL_TRY(qvl_checkpoint_find(resume, directory, log, err));
-    if (resume[0] && asked && strcmp(asked, "false") == 0) {
+    if (resume[0] && asked && strcmp(asked, "false") == 0)
         rc = qvl_fail(err, QVL_ECONFIG,
                       "resume_from_checkpoint: false, but %s holds %s; with overwrite_output_dir: "
                       "true the run starts anew, and what is there goes; or give another directory",
                       directory, qvl_path_name(resume));
-        goto out;
-    }
-    if (is_asked)
+    else if (is_asked)
         rc = require_checkpoint(resume, directory, err);
     else if (!resume[0])
-        rc = check_results(directory, err);
-    if (rc == QVL_OK && !resume[0])
-        rc = remove_files(directory, TRACES, sizeof TRACES / sizeof *TRACES, err);
+        rc = qvl_output_files_refuse_results(directory, err);
+out:
+    return rc;
+}
+
+qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *config,
+                               uint64_t needed_bytes, qvl_log *log, qvl_err *err)
+{
+    qvl_status rc = QVL_OK;
+    resume[0] = '\0';
+    QVL_TRY(qvl_output_files_check(config, err));
+    QVL_TRY(check_writable(config->output_dir, needed_bytes, err));
+    QVL_TRY(remove_leftovers(config->output_dir, err));
+    QVL_TRY(choose_start(resume, config, log, err));
+    QVL_TRY(tell_of_others(config->output_dir, log, err));
+out:
+    return rc;
+}
+
+qvl_status qvl_output_dir_begin(const qvl_config *config, bool is_resumed, qvl_err *err)
+{
+    const bool overwrites = config->overwrite_output_dir && !is_asked_for(config);
+    qvl_status rc = QVL_OK;
+    /* Results last, config.yaml after them: a process that is killed in between leaves a directory
+     * that still is another run's, or a finished one's, and is emptied by the next. */
+    if (!is_resumed && overwrites)
+        QVL_TRY(qvl_checkpoint_remove_all(config->output_dir, err));
+    if (!is_resumed)
+        QVL_TRY(qvl_output_files_remove(config->output_dir, overwrites, err));
+    QVL_TRY(qvl_output_dir_write_config(config, err));
 out:
     return rc;
 }
@@ -193,7 +185,9 @@ qvl_status qvl_output_dir_check(const qvl_config *config, uint64_t needed_bytes,
 {
     const char *directory = config->output_dir, *asked = config->resume_from_checkpoint;
     char first[QVL_PATH_BYTES] = "", found[QVL_PATH_BYTES] = "";
-    qvl_status rc = qvl_directory_create_from(first, directory, err);
+    qvl_status rc = qvl_output_files_check(config, err);
+    if (rc == QVL_OK)
+        rc = qvl_output_dir_make(first, directory, err);
     if (rc != QVL_OK)
         return rc;
     rc = check_writable(directory, needed_bytes, err);
@@ -287,31 +281,5 @@ qvl_status qvl_output_dir_write_config(const qvl_config *config, qvl_err *err)
     QVL_TRY(qvl_file_replace(path, text.data, text.len, err));
 out:
     qvl_text_fini(&text);
-    return rc;
-}
-
-qvl_status qvl_output_dir_copy_tokenizer(const char *output_dir, const char *model_dir,
-                                         qvl_err *err)
-{
-    static const char *const NAMES[] = {"tokenizer.json",
-                                        "tokenizer_config.json",
-                                        "vocab.json",
-                                        "merges.txt",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "chat_template.json",
-                                        "chat_template.jinja",
-                                        "preprocessor_config.json",
-                                        "processor_config.json",
-                                        "video_preprocessor_config.json"};
-    char from[QVL_PATH_BYTES], to[QVL_PATH_BYTES];
-    qvl_status rc = QVL_OK;
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
-        QVL_TRY(qvl_path_join(from, model_dir, NAMES[i], err));
-        QVL_TRY(qvl_path_join(to, output_dir, NAMES[i], err));
-        if (qvl_file_is_regular(from))
-            QVL_TRY(qvl_file_copy(to, from, err));
-    }
-out:
     return rc;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "src/train/checkpoint.h"
+#include "src/train/output_files.h"
 
 /* ---- the same run? -----------------------------------------------------------------------------
  */
@@ -128,18 +129,17 @@ static qvl_status check_adapter(const qvl_config *config, qvl_err *err)
 /* Every checkpoint of ours has a manifest. */
 static qvl_status check_checkpoints(size_t *count, const char *directory, qvl_err *err)
 {
-    char path[QVL_PATH_BYTES], manifest[QVL_PATH_BYTES];
+    char path[QVL_PATH_BYTES];
     int64_t *steps = NULL;
     qvl_status rc = qvl_checkpoint_list(&steps, count, directory, err);
     for (size_t i = 0; i < *count && rc == QVL_OK; i++) {
         QVL_TRY(qvl_checkpoint_path(path, directory, steps[i], "", err));
-        QVL_TRY(qvl_path_join(manifest, path, "manifest.json", err));
-        if (!qvl_file_is_regular(manifest))
-            rc =
-                qvl_fail(err, QVL_ECONFIG,
-                         "overwrite_output_dir: %s has no manifest.json, so it is no checkpoint of "
-                         "qvl; nothing was removed: move it away, or give another output_dir",
-                         path);
+        if (!qvl_checkpoint_is_ours(directory, steps[i]))
+            rc = qvl_fail(err, QVL_ECONFIG,
+                          "overwrite_output_dir: %s has no manifest.json of qvl's, so it is no "
+                          "checkpoint of qvl; nothing was removed: move it away, or give another "
+                          "output_dir",
+                          path);
     }
 out:
     free(steps);
@@ -170,13 +170,12 @@ qvl_status qvl_output_dir_overwrite(char resume[QVL_PATH_BYTES], const qvl_confi
     QVL_TRY(check_checkpoints(&count, directory, err));
     if (count)
         qvl_log_warn(log,
-                     "overwrite_output_dir: %zu checkpoint%s and the results in %s are removed: "
-                     "the run that is there %s",
+                     "overwrite_output_dir: %zu checkpoint%s and the results in %s are removed "
+                     "before the first step: the run that is there %s",
                      count, count == 1 ? "" : "s", directory, is_same ? "cannot go on" : why);
     QVL_TRY(qvl_path_join(events, directory, "runs", err));
     if (qvl_file_is_directory(events))
         qvl_log_line(log, "overwrite_output_dir: %s, event files of earlier runs, stays", events);
-    rc = qvl_output_dir_empty(directory, err);
 out:
     return rc;
 }

@@ -111,12 +111,17 @@ out:
 }
 
 /* Before data are encoded, which may write a file: a second qvl_sft with the same output_dir does
- * not replace what the first is reading. */
+ * not replace what the first is reading, and nothing replaces what is not qvl's. */
 static qvl_status take_output(qvl_run *run, qvl_err *err)
 {
     const char *dataset = run->config->dataset;
     const bool is_due = run->purpose == QVL_RUN_TRAINS && dataset && dataset[0];
-    return qvl_world_agree(run->world, is_due ? qvl_run_take_output(run, err) : QVL_OK, err);
+    qvl_status rc = QVL_OK;
+    if (run->purpose != QVL_RUN_MEASURES && qvl_world_rank(run->world) == 0)
+        rc = qvl_output_files_check(run->config, err);
+    if (rc == QVL_OK && is_due)
+        rc = qvl_run_take_output(run, err);
+    return qvl_world_agree(run->world, rc, err);
 }
 
 qvl_status qvl_run_open(qvl_run *run, const qvl_config *config, qvl_run_purpose purpose,

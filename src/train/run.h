@@ -131,9 +131,11 @@ qvl_status qvl_run_take_output(qvl_run *run, qvl_err *err);
 void qvl_run_release_output(qvl_run *run);
 
 /* start.c. Directory, log and the checkpoint to go on from ("": none); before the weights are
- * loaded, so that a directory that cannot be written to is known at once. Then the state of that
- * checkpoint, which rank 0 reads and the others receive. */
+ * loaded, so that a directory that cannot be written to is known at once. Removes nothing yet. Then
+ * the state of that checkpoint, which rank 0 reads and the others receive. */
 qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err);
+/* Before the first step: what an earlier run left goes, config.yaml is written. */
+qvl_status qvl_run_begin_output(qvl_run *run, const char *checkpoint, qvl_err *err);
 /* --check: what of that would be refused. */
 qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err);
 qvl_status qvl_run_resume(qvl_run *run, const char *checkpoint, qvl_err *err);

@@ -1,6 +1,7 @@
 /* Where a run starts: output_dir, and the checkpoint to go on from. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,7 +56,7 @@ qvl_status qvl_run_take_output(qvl_run *run, qvl_err *err)
     }
     if (qvl_world_rank(run->world) != 0 || run->has_output)
         return QVL_OK;
-    qvl_status rc = qvl_directory_create_from(run->first_made, directory, err);
+    qvl_status rc = qvl_output_dir_make(run->first_made, directory, err);
     if (rc == QVL_OK) {
         run->has_output = true;
         rc = qvl_output_dir_lock(&run->lock, directory, run->log, err);
@@ -103,6 +104,29 @@ qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err)
     return rc;
 }
 
+/* The last checkpoint is worth the whole run: what would keep it from its place is known before. */
+static qvl_status check_last(const qvl_run *run, const char *checkpoint, qvl_err *err)
+{
+    static const char *const SUFFIXES[] = {"", ".tmp"};
+    const int64_t last = qvl_sampler_steps(run->sampler);
+    const char *directory = run->config->output_dir;
+    char path[QVL_PATH_BYTES];
+    qvl_status rc = QVL_OK;
+    if (!run->config->do_train || (strcmp(run->config->save_strategy, "no") == 0 && !checkpoint[0]))
+        return QVL_OK;
+    for (int i = 0; i < 2 && rc == QVL_OK; i++) {
+        QVL_TRY(qvl_checkpoint_path(path, directory, last, SUFFIXES[i], err));
+        if (qvl_file_exists(path) &&
+            !(i ? qvl_checkpoint_is_leftover(path) : qvl_checkpoint_is_ours(directory, last)))
+            rc = qvl_fail(err, QVL_ECONFIG,
+                          "output_dir: %s is no checkpoint of qvl, and the last one of this run "
+                          "would have its name; move it away, or give another output_dir",
+                          path);
+    }
+out:
+    return rc;
+}
+
 /* Directory, log and the checkpoint to go on from; before the weights are loaded, so that a
  * directory that cannot be written to is known at once. */
 qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qvl_err *err)
@@ -112,7 +136,7 @@ qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qv
     if (qvl_world_rank(run->world) == 0) {
         rc = open_directory(run, checkpoint, bytes_needed(run), err);
         if (rc == QVL_OK)
-            rc = qvl_output_dir_write_config(run->config, err);
+            rc = check_last(run, checkpoint, err);
         if (rc == QVL_OK)
             rc = qvl_run_log_create(&run->run_log, run->config->output_dir, run->config,
                                     qvl_sampler_steps(run->sampler), err);
@@ -128,4 +152,15 @@ qvl_status qvl_run_open_output(qvl_run *run, char checkpoint[QVL_PATH_BYTES], qv
     QVL_TRY(qvl_world_broadcast(run->world, checkpoint, QVL_PATH_BYTES, 0, err));
 out:
     return rc;
+}
+
+/* As late as can be: a run whose weights, data or adapter turn out to be bad has removed nothing.
+ */
+qvl_status qvl_run_begin_output(qvl_run *run, const char *checkpoint, qvl_err *err)
+{
+    return qvl_world_agree(run->world,
+                           qvl_world_rank(run->world) == 0
+                               ? qvl_output_dir_begin(run->config, checkpoint[0] != '\0', err)
+                               : QVL_OK,
+                           err);
 }

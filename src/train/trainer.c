@@ -379,6 +379,7 @@ qvl_status qvl_train(const qvl_config *config, bool is_check, qvl_world *world, 
     QVL_TRY(qvl_run_allocate(&run, err));
     if (checkpoint[0])
         QVL_TRY(qvl_run_resume(&run, checkpoint, err));
+    QVL_TRY(qvl_run_begin_output(&run, checkpoint, err));
     QVL_TRY(run_loop(&run, err));
 out:
     /* Closing meets the other ranks, and a rank that fails alone does not find them there. */

@@ -48,3 +48,73 @@ code=0
 on 1 qvl_sft "${demo[@]}" overwrite_cache=false output_dir=new tokenized_path=given.h5 || code=$?
 [ "$code" = 65 ] && grep -q 'given.h5: has no digest' "$WORK/log" || { cat "$WORK/log" >&2; fail "a file without digest beside a data set: exit code $code"; }
 ok "a file without digest beside a data set is refused with what would be right"
+
+# refused CODE TEXT NAME KEYS...: by a run and by --check, and nothing in kept/ or work/ changes
+cd "$WORK/tiny"
+must "a finished run" on 1 qvl_sft train.yaml device=cpu output_dir=kept save_steps=2 max_steps=2
+listing() { find kept work -type f ! -name log -exec sha256sum {} + | sort; }
+refused() {
+  local want=$1 text=$2 name=$3 code; shift 3
+  listing > before
+  for check in --check ""; do
+    code=0
+    on 1 qvl_sft $check "$@" || code=$?
+    [ "$code" = "$want" ] || { cat "$WORK/log" >&2; fail "$name $check: exit code $code"; }
+    grep -q -- "$text" "$WORK/log" || { cat "$WORK/log" >&2; fail "$name $check: does not say $text"; }
+    listing > after
+    same "$name $check: nothing is removed or replaced" before after
+  done
+}
+mkdir work; abs=$PWD
+sed "s#: \(model\|adapter_init\|train.h5\)\$#: $abs/\1#; s#^output_dir: .*#output_dir: .#" train.yaml > work/config.yaml
+echo '# mine' >> work/config.yaml
+(cd work; on 1 qvl_sft config.yaml device=cpu) && fail "a run replaced its own configuration"
+grep -q 'output_dir: the configuration config.yaml lies there' "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of the configuration"; }
+tail -n 1 work/config.yaml | grep -q '^# mine$' || fail "the configuration was replaced"
+ok "output_dir: . does not replace the configuration"
+anew=(train.yaml device=cpu overwrite_output_dir=true output_dir=kept max_steps=1)
+refused 78 'work/config.yaml was not written by qvl' "somebody's config.yaml" "${anew[@]}" output_dir=work
+rm work/config.yaml; echo '{}' > work/adapter_config.json
+refused 78 'work/adapter_config.json is there, and not of a run of qvl' "somebody's adapter_config.json" "${anew[@]}" output_dir=work
+refused 78 'tokenized_path: kept/config.yaml is what a run writes' "tokenized_path among the results" "${anew[@]}" tokenized_path=kept/config.yaml
+
+# bad inputs are known before an earlier run's results go
+fault() {
+  local size
+  rm -rf bad; cp -r adapter_init bad
+  size=$(stat -c %s bad/adapter_model.safetensors)
+  case $1 in
+    nan) printf '\377\377\377\177' | dd of=bad/adapter_model.safetensors bs=1 seek=$((size - 4)) conv=notrunc status=none ;;
+    type) sed -i '0,/"F32"/s//"I32"/' bad/adapter_model.safetensors ;;
+    layer) LC_ALL=C sed -i '0,/layers\.2\./s//layers.7./' bad/adapter_model.safetensors ;;
+  esac
+}
+fault nan;   refused 65 'must be finite' "an adapter with NaN" "${anew[@]}" adapter_name_or_path=bad
+fault type;  refused 65 'is I32, expected F32' "an adapter of integers" "${anew[@]}" adapter_name_or_path=bad
+fault layer; refused 65 'layers.7.*has no place in this model' "an adapter of a larger model" "${anew[@]}" adapter_name_or_path=bad
+
+# Pixels are read after output_dir is opened, without --check; results go before the first step, no sooner.
+cp train.h5 torn.h5
+head -c 64 /dev/zero | dd of=torn.h5 bs=1 seek=250000 conv=notrunc status=none
+listing > before; code=0
+on 1 qvl_sft "${anew[@]}" tokenized_path=torn.h5 || code=$?
+[ "$code" = 65 ] || { cat "$WORK/log" >&2; fail "damaged pixels: exit code $code"; }
+listing > after
+same "damaged pixels are known before the results go" before after
+must "good ones" on 1 qvl_sft "${anew[@]}"
+grep -q '1 checkpoint and the results in kept are removed before the first step' "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of the removal"; }
+[ ! -e kept/checkpoint-2 ] && [ -e kept/checkpoint-1 ] || fail "the old checkpoint is still there"
+ok "then they go"
+
+# checkpoints of others
+mkdir -p kept/checkpoint-3 kept/checkpoint-2.tmp kept/checkpoint-6
+for d in checkpoint-3 checkpoint-2.tmp checkpoint-6; do echo mine > kept/$d/notes; done
+some=(train.yaml device=cpu overwrite_output_dir=false output_dir=kept save_steps=1 save_total_limit=1)
+code=0; on 1 qvl_sft "${some[@]}" || code=$?
+[ "$code" = 78 ] && grep -q 'kept/checkpoint-6 is no checkpoint of qvl, and the last one of this run' "$WORK/log" || { cat "$WORK/log" >&2; fail "the last checkpoint's place: exit code $code"; }
+rm -r kept/checkpoint-6
+must "a directory with checkpoints of others" on 1 qvl_sft "${some[@]}"
+grep -q 'warning: kept/checkpoint-2.tmp (and 1 more): no checkpoint of qvl' "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of them"; }
+[ -e kept/checkpoint-3/notes ] && [ -e kept/checkpoint-2.tmp/notes ] && [ -e kept/checkpoint-6/manifest.json ] || fail "a checkpoint of others is gone"
+[ "$(ls -d kept/checkpoint-* | wc -l)" = 3 ] || fail "save_total_limit counts checkpoints of others"
+ok "checkpoints of others stay and do not count"

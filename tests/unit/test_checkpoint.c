@@ -261,6 +261,46 @@ static void leftovers_are_overwritten(void **state)
     assert_int_equal(count_in(output_dir, ".tmp"), 0);
 }
 
+/* Nor removed, nor counted, nor replaced. */
+static void checkpoints_of_others_are_left_alone(void **state)
+{
+    static const char *const OTHERS[] = {"checkpoint-1", "checkpoint-4", "checkpoint-90"};
+    const qvl_checkpoint_options options = {.output_dir = output_dir, .base_model = "base"};
+    qvl_train_state training = new_state(lora);
+    char first[QVL_PATH_BYTES];
+    size_t count = 0;
+    qvl_err err = {0};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(qvl_directory_create(path_of(OTHERS[i]), NULL), QVL_OK);
+        write_text_in(path_of(OTHERS[i]), "pytorch_model.bin", "precious");
+    }
+    write_text_in(path_of("checkpoint-4"), "manifest.json", "{\"files\": []}"); /* not ours */
+    for (int64_t step = 5; step <= 8; step++)
+        must_save(step, 2);
+    must_save(9, 1);
+    assert_true(exists_in(output_dir, "checkpoint-9"));
+    assert_false(exists_in(output_dir, "checkpoint-8"));
+    assert_string_equal(found(), "checkpoint-9");
+    expect_ok(qvl_checkpoint_find_others(first, &count, output_dir, &err), &err);
+    assert_int_equal(count, 3);
+    assert_string_equal(qvl_path_name(first), "checkpoint-1");
+    set_step(&training, lora, 4);
+    expect_failure(qvl_checkpoint_save(&options, &training, lora, run, &err), QVL_EIO, &err,
+                   "checkpoint-4 is there, and no checkpoint of qvl");
+    assert_int_equal(qvl_directory_create(path_of("checkpoint-3.tmp/sub"), NULL), QVL_OK);
+    write_text_in(path_of("checkpoint-3.tmp"), "notes.txt", "precious");
+    set_step(&training, lora, 3);
+    expect_failure(qvl_checkpoint_save(&options, &training, lora, run, &err), QVL_EIO, &err,
+                   "checkpoint-3.tmp is not qvl's and is left alone");
+    assert_int_equal(qvl_checkpoint_clean(output_dir, NULL), QVL_OK);
+    assert_int_equal(qvl_checkpoint_remove_all(output_dir, NULL), QVL_OK);
+    assert_true(exists_in(output_dir, "checkpoint-3.tmp/notes.txt"));
+    for (int i = 0; i < 3; i++)
+        assert_true(exists_in(path_of(OTHERS[i]), "pytorch_model.bin"));
+    free_state(&training);
+}
+
 #define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
 int main(void)
@@ -274,6 +314,7 @@ int main(void)
         RUN_TEST(newest_k_are_kept),
         RUN_TEST(a_run_from_an_older_checkpoint),
         RUN_TEST(leftovers_are_overwritten),
+        RUN_TEST(checkpoints_of_others_are_left_alone),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

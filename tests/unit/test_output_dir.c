@@ -18,54 +18,7 @@
 
 #include "checkpoint_state.h"
 
-static char output_dir[QVL_PATH_BYTES], resume[QVL_PATH_BYTES];
-static qvl_log console;
-
-static int start(void **state)
-{
-    (void)state;
-    qvl_log_init(&console, "test");
-    scratch_directory(output_dir, "out");
-    return 0;
-}
-
-static void put(const char *name)
-{
-    write_text_in(output_dir, name, "{\"current_steps\": 1}\n");
-}
-
-static void put_checkpoint(int64_t step)
-{
-    const qvl_checkpoint_options options = {.output_dir = output_dir, .base_model = "base"};
-    qvl_lora *lora = small_lora(2, "q_proj");
-    qvl_config *config = config_of(output_dir, "");
-    qvl_train_state training = new_state(lora);
-    qvl_run_log *run = NULL;
-    qvl_err err = {0};
-    set_step(&training, lora, step);
-    expect_ok(qvl_run_log_create(&run, output_dir, config, 30, &err), &err);
-    expect_ok(qvl_checkpoint_save(&options, &training, lora, run, &err), &err);
-    qvl_run_log_destroy(run);
-    qvl_config_destroy(config);
-    free_state(&training);
-    qvl_lora_destroy(lora);
-}
-
-static qvl_status open_with(const char *lines, uint64_t needed_bytes, qvl_err *err)
-{
-    qvl_config *config = config_of(output_dir, lines);
-    strcpy(resume, "?");
-    const qvl_status rc = qvl_output_dir_open(resume, config, needed_bytes, &console, err);
-    qvl_config_destroy(config);
-    return rc;
-}
-
-static void expect_resume(const char *lines, const char *name)
-{
-    qvl_err err = {0};
-    expect_ok(open_with(lines, 1000, &err), &err);
-    assert_string_equal(resume[0] ? qvl_path_name(resume) : "", name);
-}
+#include "output_dir_helpers.h"
 
 static void new_directories_are_made(void **state)
 {
@@ -117,15 +70,6 @@ static void a_named_checkpoint_is_gone_on_from(void **state)
     expect_failure(open_with("resume_from_checkpoint: \"false\"\n", 1000, &err), QVL_ECONFIG, &err,
                    "holds checkpoint-10|overwrite_output_dir: true");
     assert_true(exists_in(output_dir, "checkpoint-9"));
-}
-
-/* As a run with these lines left it, killed. */
-static void leave_config(const char *lines)
-{
-    qvl_config *config = config_of(output_dir, lines);
-    qvl_err err = {0};
-    expect_ok(qvl_output_dir_write_config(config, &err), &err);
-    qvl_config_destroy(config);
 }
 
 /* As report_to: tensorboard leaves it. */
@@ -224,11 +168,12 @@ static void overwriting_starts_anew(void **state)
     put("notes.txt");
     put("tokenized.h5");
     expect_resume("overwrite_output_dir: true\n", "");
-    assert_int_equal(count_in(output_dir, ""), 2);
-    assert_true(exists_in(output_dir, "notes.txt") && exists_in(output_dir, "tokenized.h5"));
+    assert_int_equal(count_in(output_dir, ""), 3);
+    assert_true(exists_in(output_dir, "notes.txt") && exists_in(output_dir, "tokenized.h5") &&
+                exists_in(output_dir, "config.yaml"));
     put_checkpoint(3);
     expect_resume("overwrite_output_dir: true\nresume_from_checkpoint: \"false\"\n", "");
-    assert_int_equal(count_in(output_dir, ""), 2);
+    assert_int_equal(count_in(output_dir, ""), 3);
 }
 
 /* Results without a checkpoint could only be overwritten. */
@@ -246,6 +191,11 @@ static void results_are_not_overwritten(void **state)
         expect_failure(open_with("", 1000, &err), QVL_ECONFIG, &err,
                        "holds the results of a run|overwrite_output_dir: true");
         assert_int_equal(count_in(output_dir, ""), 2);
+        leave_config("");
+        expect_failure(open_with("", 1000, &err), QVL_ECONFIG, &err,
+                       "holds the results of a run|no checkpoint to go on from|set "
+                       "overwrite_output_dir: true");
+        assert_int_equal(count_in(output_dir, ""), 3);
     }
     expect_failure(open_with("resume_from_checkpoint: true\n", 1000, &err), QVL_EMISSING, &err,
                    "resume_from_checkpoint: true, but|has no checkpoint");
@@ -256,7 +206,7 @@ static void a_log_alone_is_no_result(void **state)
 {
     (void)state;
     put("trainer_log.jsonl");
-    put("config.yaml");
+    leave_config("");
     put("tokenized.h5");
     expect_resume("", "");
     assert_int_equal(count_in(output_dir, ""), 2);
@@ -280,7 +230,7 @@ static void leftovers_are_removed(void **state)
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++)
         put(OTHERS[i]);
     expect_resume("", "");
-    assert_int_equal(count_in(output_dir, ""), sizeof OTHERS / sizeof *OTHERS);
+    assert_int_equal(count_in(output_dir, ""), 1 + sizeof OTHERS / sizeof *OTHERS);
 }
 
 /* A save was killed between taking the old checkpoint-5 away and putting the new one in place. */
@@ -309,9 +259,16 @@ static void places_that_cannot_be_used(void **state)
                    "output_dir|free, the adapter and a checkpoint need");
     write_text(scratch_path(file, "a file"), "");
     snprintf(output_dir, sizeof output_dir, "%.100s", file);
-    expect_failure(open_with("", 1000, &err), QVL_EIO, &err, "a file");
+    expect_failure(open_with("", 1000, &err), QVL_EIO, &err, "output_dir: |a file is no directory");
     scratch_path(output_dir, "a file/below");
-    expect_failure(open_with("", 1000, &err), QVL_EIO, &err, "a file");
+    expect_failure(open_with("", 1000, &err), QVL_EIO, &err, "output_dir: |a file");
+    scratch_path(output_dir, "a link");
+    assert_int_equal(symlink("nowhere", output_dir), 0);
+    expect_failure(open_with("", 1000, &err), QVL_EIO, &err,
+                   "output_dir: |a link is a link that leads to no directory");
+    snprintf(output_dir, sizeof output_dir, "%03970d", 1);
+    expect_failure(open_with("", 1000, &err), QVL_ECONFIG, &err,
+                   "output_dir: a path of 3970 bytes");
     scratch_path(output_dir, "fresh"); /* not made in vain */
     expect_failure(open_with("", UINT64_MAX / 2, &err), QVL_EIO, &err, "need");
     assert_false(qvl_file_exists(output_dir));
@@ -359,8 +316,6 @@ static void tokenizer_is_copied(void **state)
     assert_string_equal(text.data, "tokens");
     qvl_text_fini(&text);
 }
-
-#define DIRECTORY_TEST(name) cmocka_unit_test_setup(name, start)
 
 int main(void)
 {
