@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int SIGNALS[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP};
+static const int SIGNALS[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGXCPU};
 
 static atomic_int reason_given;
 static atomic_long first_at_ms;
@@ -29,6 +29,9 @@ static void on_signal(int number)
         atomic_store(&first_at_ms, now_ms());
         return;
     }
+    if (number == SIGXCPU &&
+        none != 0) /* the kernel repeats it every second: still the first one */
+        return;
     /* After a limit of time the first signal is the first. */
     if (none >= QVL_STOP_MAX_HOURS) {
         atomic_store(&reason_given, number);
@@ -77,6 +80,8 @@ const char *qvl_stop_name(int reason)
         return "SIGUSR2";
     case SIGHUP:
         return "SIGHUP";
+    case SIGXCPU:
+        return "SIGXCPU (the limit of CPU time)";
     case QVL_STOP_MAX_HOURS:
         return "max_hours";
     case QVL_STOP_JOB_END:

@@ -58,6 +58,16 @@ static int ignored_before(int number)
     return qvl_stop_reason() != 0;
 }
 
+/* The kernel sends it every second once the limit of CPU time is reached. */
+static int out_of_cpu_time(int number)
+{
+    qvl_stop_install();
+    raise(number);
+    nanosleep(&(struct timespec){.tv_sec = 2, .tv_nsec = 100000000}, NULL);
+    raise(number);
+    return qvl_stop_reason() != number;
+}
+
 /* A limit of time asks; the first signal after it is a first one. */
 static int limit_then_signal(int number)
 {
@@ -72,7 +82,7 @@ static int limit_then_signal(int number)
 
 static void each_signal(void **state)
 {
-    static const int SIGNALS[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP};
+    static const int SIGNALS[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGXCPU};
     (void)state;
     for (size_t i = 0; i < sizeof SIGNALS / sizeof *SIGNALS; i++) {
         assert_int_equal(in_child(one_signal, SIGNALS[i]), 0);
@@ -85,6 +95,7 @@ static void a_second_one_ends_the_process(void **state)
     (void)state;
     assert_int_equal(in_child(two_signals, SIGTERM), 128 + SIGTERM);
     assert_int_equal(in_child(two_signals, SIGUSR1), 128 + SIGUSR1);
+    assert_int_equal(in_child(out_of_cpu_time, SIGXCPU), 0);
 }
 
 static void nohup_is_respected(void **state)
