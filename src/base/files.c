@@ -51,77 +51,6 @@ bool qvl_file_is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-qvl_status qvl_file_size(int64_t *out_bytes, const char *path, qvl_err *err)
-{
-    struct stat st;
-    if (stat(path, &st) != 0)
-        return qvl_fail_errno(err, errno, 0, "%s", path);
-    if (!S_ISREG(st.st_mode))
-        return qvl_fail(err, QVL_EMISSING, "%s: not a regular file", path);
-    *out_bytes = st.st_size;
-    return QVL_OK;
-}
-
-static qvl_status read_all(qvl_text *out, int fd, const char *path, size_t limit_bytes,
-                           qvl_err *err)
-{
-    qvl_status rc = qvl_text_add(out, "", 0, err);
-    while (rc == QVL_OK) {
-        rc = qvl_reserve(&out->data, &out->capacity, out->len + 65537, 1, path, err);
-        if (rc != QVL_OK)
-            return rc;
-        const ssize_t n = read(fd, out->data + out->len, 65536);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return qvl_fail_errno(err, errno, 0, "%s", path);
-        if (n == 0)
-            break;
-        out->len += (size_t)n;
-        if (out->len > limit_bytes)
-            return qvl_fail(err, QVL_EDATA, "%s: larger than the limit of %zu bytes", path,
-                            limit_bytes);
-    }
-    out->data[out->len] = '\0';
-    return rc;
-}
-
-qvl_status qvl_file_read(qvl_text *out, const char *path, size_t limit_bytes, qvl_err *err)
-{
-    qvl_text_clear(out);
-    if (strcmp(path, "-") == 0)
-        return read_all(out, STDIN_FILENO, "standard input", limit_bytes, err);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return qvl_fail_errno(err, errno, 0, "%s", path);
-    struct stat st;
-    qvl_status rc = QVL_OK;
-    if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
-        rc = qvl_fail(err, QVL_EMISSING, "%s: is a directory, a file was expected", path);
-    else
-        rc = read_all(out, fd, path, limit_bytes, err);
-    close(fd);
-    return rc;
-}
-
-qvl_status qvl_file_read_at(int fd, void *out, size_t n_bytes, int64_t offset, const char *path,
-                            qvl_err *err)
-{
-    size_t done = 0;
-    while (done < n_bytes) {
-        const ssize_t n = pread(fd, (char *)out + done, n_bytes - done, offset + (int64_t)done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return qvl_fail_errno(err, errno, 0, "%s", path);
-        if (n == 0)
-            return qvl_fail(err, QVL_EDATA, "%s: ends at byte %lld, %zu more were expected", path,
-                            (long long)offset + (long long)done, n_bytes - done);
-        done += (size_t)n;
-    }
-    return QVL_OK;
-}
-
 qvl_status qvl_file_write_fd(int fd, const void *bytes, size_t n_bytes, const char *path,
                              qvl_err *err)
 {
@@ -152,7 +81,7 @@ static qvl_status parent_of(char out[QVL_PATH_BYTES], const char *path, qvl_err 
 
 qvl_status qvl_file_flush(const char *path, qvl_err *err)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return qvl_fail_errno(err, errno, 1, "flush %s", path);
     /* Some file systems cannot flush a directory and say EINVAL; the rename is then as safe as

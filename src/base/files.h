@@ -30,8 +30,16 @@ bool qvl_file_is_directory(const char *path);
 /* Size of a regular file. QVL_EMISSING when it is not there or is a directory. */
 qvl_status qvl_file_size(int64_t *out_bytes, const char *path, qvl_err *err);
 
-/* The whole file in *out (cleared first). Over limit_bytes is QVL_EDATA. "-" is standard input. */
+/* Opens a regular file for reading. Anything else, which might be waited for, is QVL_EMISSING; what
+ * opens files by itself (libhdf5) asks qvl_file_size before. */
+qvl_status qvl_file_open(int *out_fd, const char *path, qvl_err *err);
+
+/* The whole file in *out (cleared first). Over limit_bytes is QVL_EDATA. */
 qvl_status qvl_file_read(qvl_text *out, const char *path, size_t limit_bytes, qvl_err *err);
+
+/* The same of anything that can be read, a pipe for one; "-" is standard input. It is waited for
+ * until a stop is asked for (QVL_ESTOPPED). */
+qvl_status qvl_file_read_any(qvl_text *out, const char *path, size_t limit_bytes, qvl_err *err);
 
 /* Reads exactly n_bytes at offset of an open file; path is for the message. Past the end is
  * QVL_EDATA. */

@@ -7,6 +7,10 @@
 #include <unistd.h>
 
 #include "src/base/clock.h"
+#include "src/base/text.h"
+
+/* Long enough for a line that quotes two paths. */
+enum { LINE_BYTES = 3 * 4096 };
 
 /* Open MPI gives its ranks a pseudo-terminal even when mpirun's own output goes to a file. Only
  * what mpirun (our parent, on its host) writes to tells whether somebody is looking. */
@@ -43,11 +47,13 @@ void qvl_log_line(qvl_log *log, const char *format, ...)
     if (log->rank != 0)
         return;
     clear_live(log);
+    char text[LINE_BYTES];
     va_list args;
     va_start(args, format);
-    vprintf(format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    putchar('\n');
+    qvl_text_keep_one_line(text);
+    printf("%s\n", text);
     fflush(stdout);
 }
 
@@ -57,11 +63,12 @@ void qvl_log_warn(qvl_log *log, const char *format, ...)
         return;
     clear_live(log);
     fflush(stdout);
-    char text[1024];
+    char text[LINE_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    qvl_text_keep_one_line(text);
     fprintf(stderr, "%s: warning: %s\n", log->program, text);
 }
 
@@ -76,6 +83,7 @@ void qvl_log_live(qvl_log *log, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    qvl_text_keep_one_line(text);
     fputs("\r\033[K", stdout);
     fputs(text, stdout);
     fflush(stdout);
@@ -91,4 +99,13 @@ void qvl_log_error(qvl_log *log, int failed_rank, const char *text)
     else
         fprintf(stderr, "%s: %s\n", log->program, text);
     fflush(stderr);
+}
+
+qvl_status qvl_log_check_output(qvl_err *err)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return QVL_OK;
+    return qvl_fail(err, QVL_EIO,
+                    "standard output could not be written (closed, or a full disk?): what was to "
+                    "be told is lost");
 }

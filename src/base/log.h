@@ -1,5 +1,6 @@
 /* Messages for people. Rank 0 reports progress to standard output; diagnostics of any rank go to
- * standard error, one line each, named by program and rank. */
+ * standard error, one line each, named by program and rank. Messages quote what files say, so
+ * control characters and bytes that are not UTF-8 appear as '?'. */
 #ifndef QVL_SRC_BASE_LOG_H
 #define QVL_SRC_BASE_LOG_H
 
@@ -34,6 +35,10 @@ void qvl_log_live(qvl_log *log, const char *format, ...) QVL_PRINTF(2, 3);
 
 /* The final error line: "program: [rank R: ]text". Called once, by the rank that reports. */
 void qvl_log_error(qvl_log *log, int failed_rank, const char *text);
+
+/* Where standard output is all that a program makes: QVL_EIO when some of it could not be written.
+ */
+qvl_status qvl_log_check_output(qvl_err *err);
 
 #ifdef __cplusplus
 }

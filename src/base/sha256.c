@@ -1,12 +1,13 @@
 #include "src/base/sha256.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <openssl/evp.h>
+
+#include "src/base/files.h"
 
 struct qvl_sha256 {
     EVP_MD_CTX *context;
@@ -72,12 +73,9 @@ qvl_status qvl_sha256_file(char out[QVL_SHA256_TEXT_BYTES], const char *path, qv
     enum { BLOCK = 1 << 20 };
     qvl_sha256 *hash = NULL;
     unsigned char *block = malloc(BLOCK);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = -1;
     qvl_status rc = QVL_OK;
-    if (fd < 0) {
-        rc = qvl_fail_errno(err, errno, 0, "%s", path);
-        goto out;
-    }
+    QVL_TRY(qvl_file_open(&fd, path, err));
     if (!block) {
         rc = qvl_fail_memory(err, BLOCK, "SHA-256");
         goto out;

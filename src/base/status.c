@@ -6,15 +6,7 @@
 #include <string.h>
 
 #include "src/base/host_memory.h"
-
-/* Messages quote names and values from files: no newline or escape sequence may reach a terminal.
- */
-static void keep_one_line(char *text)
-{
-    for (unsigned char *c = (unsigned char *)text; *c; c++)
-        if (*c < 0x20 || *c == 0x7f)
-            *c = '?';
-}
+#include "src/base/text.h"
 
 static void record(qvl_err *err, qvl_status status, const char *format, va_list args)
 {
@@ -22,7 +14,7 @@ static void record(qvl_err *err, qvl_status status, const char *format, va_list 
         return;
     err->status = status;
     vsnprintf(err->text, sizeof err->text, format, args);
-    keep_one_line(err->text);
+    qvl_text_keep_one_line(err->text); /* it may quote names and values from files */
 }
 
 qvl_status qvl_fail(qvl_err *err, qvl_status status, const char *format, ...)

@@ -116,6 +116,19 @@ bool qvl_utf8_is_valid(const char *bytes, size_t n_bytes, size_t *bad_offset)
     return true;
 }
 
+void qvl_text_keep_one_line(char *text)
+{
+    unsigned char *c = (unsigned char *)text;
+    const unsigned char *end = c + strlen(text);
+    while (c < end) {
+        const size_t length = utf8_length(c, (size_t)(end - c)), n = length ? length : 1;
+        const bool is_control = c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0);
+        if (length == 0 || is_control)
+            memset(c, '?', n);
+        c += n;
+    }
+}
+
 bool qvl_parse_i64(const char *text, int64_t *out)
 {
     char *end = NULL;

@@ -32,6 +32,10 @@ int qvl_edit_distance(const char *a, const char *b);
  * if given, is where the first bad byte stands. */
 bool qvl_utf8_is_valid(const char *bytes, size_t n_bytes, size_t *bad_offset);
 
+/* Replaces, byte by byte, what may steer a terminal or is not UTF-8 by '?': control characters (a
+ * newline too, and those of two bytes), and bytes that are no character. */
+void qvl_text_keep_one_line(char *text);
+
 /* Whole text as a number. False when anything is left over, out of range, or (double) not finite.
  */
 bool qvl_parse_i64(const char *text, int64_t *out);

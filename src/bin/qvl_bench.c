@@ -19,7 +19,10 @@ static const char SUMMARY[] =
 
 int main(int argc, char **argv)
 {
-    static const qvl_program PROGRAM = {
-        .name = "qvl_bench", .summary = SUMMARY, .flag = "--json", .run = qvl_bench};
+    static const qvl_program PROGRAM = {.name = "qvl_bench",
+                                        .summary = SUMMARY,
+                                        .flag = "--json",
+                                        .only_prints = true,
+                                        .run = qvl_bench};
     return qvl_program_main(&PROGRAM, argc, argv);
 }

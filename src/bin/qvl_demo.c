@@ -6,6 +6,7 @@
 
 #include "qvl_version.h"
 #include "src/base/log.h"
+#include "src/base/process.h"
 #include "src/base/text.h"
 #include "src/demo/demo.h"
 
@@ -98,6 +99,16 @@ static qvl_status read_options(qvl_demo_options *options, action *what, int argc
     return rc;
 }
 
+static void print_answer(action what, const qvl_text *report)
+{
+    if (what == MAKE)
+        fputs(report->data, stdout);
+    else if (what == SHOW_HELP)
+        fputs(HELP, stdout);
+    else
+        printf("qvl_demo %s (%s, %s build)\n", QVL_VERSION, QVL_GIT_REVISION, QVL_BUILD_TYPE);
+}
+
 int main(int argc, char **argv)
 {
     qvl_demo_options options = {.n_samples = 240};
@@ -105,20 +116,17 @@ int main(int argc, char **argv)
     qvl_err err = {0};
     qvl_log log;
     qvl_text report = {0};
+    qvl_process_init();
     qvl_log_init(&log, "qvl_demo");
     qvl_status rc = read_options(&options, &what, argc, argv, &err);
     if (rc == QVL_OK && what == MAKE)
         rc = qvl_demo_write(&report, &options, &err);
+    if (rc == QVL_OK) {
+        print_answer(what, &report);
+        rc = qvl_log_check_output(&err);
+    }
+    qvl_text_fini(&report);
     if (rc != QVL_OK)
         qvl_log_error(&log, 0, err.text);
-    else if (what == MAKE)
-        fputs(report.data, stdout);
-    else if (what == SHOW_HELP)
-        fputs(HELP, stdout);
-    else
-        printf("qvl_demo %s (%s, %s build)\n", QVL_VERSION, QVL_GIT_REVISION, QVL_BUILD_TYPE);
-    qvl_text_fini(&report);
-    if (fflush(stdout) != 0 && rc == QVL_OK)
-        rc = QVL_EIO;
     return (int)rc;
 }

@@ -210,8 +210,11 @@ static void report_lines(const qvl_part *part, const char *title, const qvl_text
     if (count == 0)
         return;
     qvl_log_line(part->log, "%s", title);
-    qvl_log_line(part->log, "%.*s", (int)(lines->len ? lines->len - 1 : 0),
-                 lines->data ? lines->data : "");
+    for (const char *line = lines->data; line && *line;) {
+        const size_t n = strcspn(line, "\n");
+        qvl_log_line(part->log, "%.*s", (int)n, line);
+        line += n + (line[n] == '\n');
+    }
     if (count > limit)
         qvl_log_line(part->log, "  ... and %" PRId64 " more", count - limit);
 }

@@ -8,6 +8,7 @@
 #include "qvl_version.h"
 #include "src/base/files.h"
 #include "src/base/memory.h"
+#include "src/base/process.h"
 #include "src/base/stop.h"
 
 void qvl_program_print_version(const char *name)
@@ -114,7 +115,7 @@ static qvl_status read_config(qvl_config **out, const arguments *args, qvl_world
     /* a file that another rank names would not be read, and nobody would know */
     QVL_TRY(qvl_world_compare(world, "CONFIG.yaml argument", args->config, err));
     if (qvl_world_rank(world) == 0)
-        rc = qvl_file_read(&text, args->config, 1 << 20, err);
+        rc = qvl_file_read_any(&text, args->config, 1 << 20, err);
     if (rc == QVL_EDATA) /* too large: no configuration */
         rc = err->status = QVL_ECONFIG;
     n_bytes = text.len;
@@ -132,6 +133,16 @@ out:
     return rc;
 }
 
+/* The exit code of a program whose product is what it printed. */
+static int end_output(qvl_log *log, int code)
+{
+    qvl_err err = {QVL_OK, ""};
+    if (code != QVL_OK || log->rank != 0 || qvl_log_check_output(&err) == QVL_OK)
+        return code;
+    qvl_log_error(log, 0, err.text);
+    return err.status;
+}
+
 int qvl_program_main(const qvl_program *program, int argc, char **argv)
 {
     qvl_err err = {QVL_OK, ""};
@@ -140,11 +151,12 @@ int qvl_program_main(const qvl_program *program, int argc, char **argv)
     qvl_config *config = NULL;
     arguments args = {0};
     int code = 0;
+    qvl_process_init();
+    qvl_log_init(&log, program->name);
     if (answer_early(program, argc, argv, &code))
-        return code;
+        return end_output(&log, code);
     signal(SIGPIPE, SIG_IGN); /* a closed log pipe must not end a run */
     qvl_stop_install();
-    qvl_log_init(&log, program->name);
     args.overrides = calloc((size_t)argc + 1, sizeof *args.overrides);
     qvl_status rc = args.overrides ? qvl_world_create(&world, &log, &err)
                                    : qvl_fail_memory(&err, 1, "arguments");
@@ -167,5 +179,5 @@ out:
     qvl_config_destroy(config);
     qvl_world_destroy(world);
     free(args.overrides);
-    return (int)rc;
+    return program->only_prints || args.has_flag ? end_output(&log, (int)rc) : (int)rc;
 }

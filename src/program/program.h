@@ -16,7 +16,8 @@ extern "C" {
 typedef struct qvl_program {
     const char *name;    /* "qvl_sft" */
     const char *summary; /* the text of --help before the keys */
-    const char *flag;    /* an option of its own, "--check"; NULL: none */
+    const char *flag;    /* an option of its own with which it only prints, "--check"; NULL: none */
+    bool only_prints;    /* also without it: standard output that is lost is then a failure */
     /* The work, on all ranks. */
     qvl_status (*run)(const qvl_config *config, bool has_flag, qvl_world *world, qvl_log *log,
                       qvl_err *err);

@@ -5,10 +5,21 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include <cmocka.h>
 
+#include "src/base/sha256.h"
+#include "src/base/stop.h"
 #include "tests/unit/scratch_files.h"
+
+static void raise_term(int number)
+{
+    (void)number;
+    raise(SIGTERM);
+}
 
 static void paths_are_joined(void **state)
 {
@@ -56,13 +67,99 @@ static void files_are_read(void **state)
     assert_string_equal(content.data, "");
     expect_failure(qvl_file_read(&content, none, 10, &err), QVL_EMISSING, &err, "none: No such");
     expect_failure(qvl_file_read(&content, scratch, 10, &err), QVL_EMISSING, &err,
-                   "is a directory, a file was expected");
+                   "is a directory, not a regular file");
     expect_failure(qvl_file_size(&size, none, &err), QVL_EMISSING, &err, "none: No such");
     expect_failure(qvl_file_size(&size, scratch, &err), QVL_EMISSING, &err, "not a regular file");
     qvl_text_fini(&content);
     assert_true(qvl_file_exists(path) && qvl_file_is_regular(path));
     assert_false(qvl_file_is_directory(path) || qvl_file_exists(none) || qvl_file_is_regular(none));
     assert_true(qvl_file_is_directory(scratch) && !qvl_file_is_regular(scratch));
+}
+
+static int on_a_fifo(const char *path)
+{
+    qvl_text content = {0};
+    qvl_err err = {QVL_OK, ""};
+    alarm(5);
+    return qvl_file_read(&content, path, 10, &err) == QVL_EMISSING &&
+                   strstr(err.text, "not a regular file")
+               ? 0
+               : 1;
+}
+
+/* Nobody writes; the stop that is asked for ends the wait. */
+static int stopped_on_a_fifo(const char *path)
+{
+    const struct itimerval soon = {.it_value = {.tv_usec = 200000}};
+    qvl_text content = {0};
+    qvl_err err = {QVL_OK, ""};
+    qvl_stop_install();
+    signal(SIGALRM, raise_term);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    return qvl_file_read_any(&content, path, 10, &err) == QVL_ESTOPPED &&
+                   strstr(err.text, "SIGTERM) while waiting for ")
+               ? 0
+               : 1;
+}
+
+/* The writer comes late, and writes in two parts. */
+static int written_to_a_fifo(const char *path)
+{
+    static const struct timespec PAUSE = {.tv_nsec = 150000000};
+    qvl_text content = {0};
+    alarm(20);
+    if (fork() == 0) {
+        nanosleep(&PAUSE, NULL);
+        const int fd = open(path, O_WRONLY);
+        const ssize_t first = write(fd, "ab", 2);
+        nanosleep(&PAUSE, NULL);
+        _exit(first == 2 && write(fd, "cd", 2) == 2 ? 0 : 1);
+    }
+    return qvl_file_read_any(&content, path, 10, NULL) == QVL_OK && content.len == 4 &&
+                   memcmp(content.data, "abcd", 4) == 0
+               ? 0
+               : 1;
+}
+
+static int in_child(int (*f)(const char *), const char *path)
+{
+    int status = 0;
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(f(path));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void odd_files_are_not_waited_for(void **state)
+{
+    (void)state;
+    char path[QVL_PATH_BYTES], link[QVL_PATH_BYTES], digest[QVL_SHA256_TEXT_BYTES];
+    qvl_err err = {0};
+    qvl_text content = {0};
+    int fd = -1;
+    assert_int_equal(mkfifo(scratch_path(path, "fifo"), 0600), 0);
+    assert_int_equal(in_child(on_a_fifo, path), 0);
+    assert_int_equal(in_child(stopped_on_a_fifo, path), 0);
+    assert_int_equal(in_child(written_to_a_fifo, path), 0);
+    expect_failure(qvl_file_open(&fd, path, &err), QVL_EMISSING, &err, "fifo: not a regular file");
+    assert_int_equal(fd, -1);
+    expect_failure(qvl_sha256_file(digest, path, &err), QVL_EMISSING, &err, "not a regular file");
+    expect_failure(qvl_file_copy(scratch_path(link, "copy"), path, &err), QVL_EMISSING, &err,
+                   "not a regular file");
+    expect_failure(qvl_file_open(&fd, "/dev/zero", &err), QVL_EMISSING, &err, "not a regular file");
+    expect_failure(qvl_file_read(&content, "-", 9, &err), QVL_EMISSING, &err, "-: No such file");
+    expect_failure(qvl_file_read_any(&content, "/dev/zero", 9, &err), QVL_EDATA, &err, "9 bytes");
+    expect_failure(qvl_file_read_any(&content, scratch, 9, &err), QVL_EMISSING, &err, "directory");
+    assert_int_equal(symlink("loop", scratch_path(link, "loop")), 0);
+    expect_failure(qvl_file_open(&fd, link, &err), QVL_EMISSING, &err, "Too many levels");
+    write_text(scratch_path(path, "plain"), "plain");
+    expect_ok(qvl_file_open(&fd, path, &err), &err);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    close(fd);
+    qvl_text_fini(&content);
 }
 
 static void parts_of_a_file(void **state)
@@ -216,10 +313,15 @@ static void directories_are_listed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths_are_joined),     cmocka_unit_test(files_are_read),
-        cmocka_unit_test(parts_of_a_file),      cmocka_unit_test(files_are_replaced),
-        cmocka_unit_test(directories_are_made), cmocka_unit_test(directories_are_taken_back),
-        cmocka_unit_test(trees_are_removed),    cmocka_unit_test(directories_are_listed),
+        cmocka_unit_test(paths_are_joined),
+        cmocka_unit_test(files_are_read),
+        cmocka_unit_test(parts_of_a_file),
+        cmocka_unit_test(files_are_replaced),
+        cmocka_unit_test(directories_are_made),
+        cmocka_unit_test(directories_are_taken_back),
+        cmocka_unit_test(trees_are_removed),
+        cmocka_unit_test(directories_are_listed),
+        cmocka_unit_test(odd_files_are_not_waited_for),
     };
     return cmocka_run_group_tests_name("files", tests, scratch_make, scratch_remove);
 }

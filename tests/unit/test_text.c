@@ -174,12 +174,43 @@ static void doubles_print_as_in_python(void **state)
     assert_string_equal(qvl_format_double(buffer, -(double)INFINITY), "-Infinity");
 }
 
+/* Nothing that a file says may steer a terminal. */
+static void one_line_is_kept(void **state)
+{
+    static const struct {
+        const char *text, *kept;
+    } CASES[] = {
+        {"", ""},
+        {"a b~ \u00dc\u5b66 \U0001f600", "a b~ \u00dc\u5b66 \U0001f600"},
+        {"a\nb\rc\td\x1b[31me\x7f", "a?b?c?d?[31me?"},
+        {"\xc2\x9b"
+         "31m \xc2\x80 \xc2\x9f \xc2\xa0",
+         "??31m ?? ?? \xc2\xa0"},
+        {"\x9b"
+         "31m \xff \xc2",
+         "?31m ? ?"},
+        {"cut \xe5\xad", "cut ??"},
+        {"\xe5\xad\n", "???"},
+    };
+    char text[64];
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        strcpy(text, CASES[i].text);
+        qvl_text_keep_one_line(text);
+        assert_string_equal(text, CASES[i].kept);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_text_grows), cmocka_unit_test(edit_distance),
-        cmocka_unit_test(utf8),         cmocka_unit_test(whole_numbers),
-        cmocka_unit_test(numbers),      cmocka_unit_test(doubles_print_as_in_python),
+        cmocka_unit_test(a_text_grows),
+        cmocka_unit_test(edit_distance),
+        cmocka_unit_test(utf8),
+        cmocka_unit_test(whole_numbers),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(doubles_print_as_in_python),
+        cmocka_unit_test(one_line_is_kept),
     };
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
 }
