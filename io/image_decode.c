@@ -1,8 +1,6 @@
 /* From a path or bytes to an image: reading, limits, and the choice of the decoder. */
 #include "io/image.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -94,11 +92,7 @@ static qvl_status read_start(uint8_t **out, size_t *out_bytes, int64_t *out_file
     }
     *out_bytes = (size_t)(size < limit ? size : limit);
     QVL_TRY(qvl_alloc(out, *out_bytes, 1, "image file", err));
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        rc = qvl_fail_errno(err, errno, 0, "%s", path);
-        goto out;
-    }
+    QVL_TRY(qvl_file_open(&fd, path, err));
     QVL_TRY(qvl_file_read_at(fd, *out, *out_bytes, 0, path, err));
 out:
     if (fd >= 0)

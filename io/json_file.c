@@ -12,10 +12,7 @@ qvl_status qvl_json_read(json_t **out, const char *path, size_t limit_bytes, qvl
 {
     qvl_text content = {0};
     json_error_t why;
-    int64_t size = 0; /* a pipe would be waited for */
-    qvl_status rc = qvl_file_size(&size, path, err);
-    if (rc == QVL_OK)
-        rc = qvl_file_read(&content, path, limit_bytes, err);
+    qvl_status rc = qvl_file_read(&content, path, limit_bytes, err);
     if (rc == QVL_OK) {
         const size_t skip =
             content.len >= 3 && memcmp(content.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;

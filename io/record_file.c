@@ -1,7 +1,6 @@
 #include "io/record_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,12 +211,7 @@ qvl_status qvl_record_list_scan(qvl_record_list *out, const char *path, qvl_err 
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_alloc(&block, BLOCK, 1, "reading", err));
     QVL_TRY(qvl_sha256_create(&hash, err));
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || qvl_file_is_directory(path)) {
-        rc = fd < 0 ? qvl_fail_errno(err, errno, 0, "%s", path)
-                    : qvl_fail(err, QVL_EMISSING, "%s: is a directory", path);
-        goto out;
-    }
+    QVL_TRY(qvl_file_open(&fd, path, err));
     for (;;) {
         const ssize_t n = read(fd, block, BLOCK);
         if (n < 0 && errno == EINTR)

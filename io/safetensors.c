@@ -1,7 +1,6 @@
 #include "io/safetensors.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "src/base/files.h"
 #include "src/base/memory.h"
 #include "src/base/sha256.h"
 #include "src/base/text.h"
@@ -148,14 +148,12 @@ const qvl_tensor *qvl_safetensors_find(const qvl_safetensors *file, const char *
 static qvl_status map_file(qvl_safetensors *file, qvl_err *err)
 {
     struct stat st;
-    qvl_status rc = QVL_OK;
-    const int fd = open(file->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return qvl_fail_errno(err, errno, 0, "%s", file->path);
+    int fd = -1;
+    qvl_status rc = qvl_file_open(&fd, file->path, err);
+    if (rc != QVL_OK)
+        return rc;
     if (fstat(fd, &st) != 0)
         rc = qvl_fail_errno(err, errno, 0, "%s", file->path);
-    else if (!S_ISREG(st.st_mode))
-        rc = qvl_fail(err, QVL_EMISSING, "%s: not a regular file", file->path);
     else if (st.st_size < 8)
         rc = qvl_fail(err, QVL_EDATA,
                       "%s: %lld bytes, too short for a safetensors header (empty or truncated)",
@@ -237,9 +235,12 @@ static qvl_status read_entry(const qvl_safetensors *file, qvl_tensor *tensor, ui
     const json_t *dtype = json_object_get(entry, "dtype"), *shape = json_object_get(entry, "shape");
     const json_t *offsets = json_object_get(entry, "data_offsets");
     tensor->name = name;
-    if (!json_is_string(dtype) || !find_type(&tensor->type, json_string_value(dtype)))
+    if (!json_is_string(dtype))
+        return qvl_fail(err, QVL_EDATA, "%s: tensor %s: dtype is %s", file->path, name,
+                        dtype ? "not a text" : "missing");
+    if (!find_type(&tensor->type, json_string_value(dtype)))
         return qvl_fail(err, QVL_EDATA, "%s: tensor %s: dtype %s is not known", file->path, name,
-                        json_is_string(dtype) ? json_string_value(dtype) : "(missing)");
+                        json_string_value(dtype));
     if (!json_is_array(shape) || json_array_size(shape) > QVL_TENSOR_MAX_DIMS)
         return qvl_fail(err, QVL_EDATA, "%s: tensor %s: shape is not a list of at most %d sizes",
                         file->path, name, QVL_TENSOR_MAX_DIMS);

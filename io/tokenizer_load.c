@@ -21,10 +21,7 @@ static qvl_status parse(json_t **out, const char *path, const qvl_text *text, qv
 static qvl_status read_file(qvl_text *text, char sha256[QVL_SHA256_TEXT_BYTES], const char *path,
                             qvl_err *err)
 {
-    int64_t size = 0;
-    qvl_status rc = qvl_file_size(&size, path, err); /* a pipe would be waited for */
-    if (rc == QVL_OK)
-        rc = qvl_file_read(text, path, QVL_TOKENIZER_FILE_BYTES, err);
+    const qvl_status rc = qvl_file_read(text, path, QVL_TOKENIZER_FILE_BYTES, err);
     return rc == QVL_OK ? qvl_sha256_bytes(sha256, text->data, text->len, err) : rc;
 }
 

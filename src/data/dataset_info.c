@@ -1,9 +1,11 @@
 #include "src/data/dataset_info.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/json_file.h"
 #include "src/base/files.h"
@@ -106,6 +108,18 @@ static qvl_status check_type(const char *path, qvl_err *err)
     return qvl_fail(err, QVL_EDATA, "%s: file type is not read; expected .json or .jsonl", path);
 }
 
+/* A link that leads to nothing is not there; what is there is a regular file or told as what it is.
+ */
+static qvl_status look_for_file(const qvl_dataset_info *info, const char *path, qvl_err *err)
+{
+    struct stat st;
+    int64_t size = 0;
+    if (stat(path, &st) != 0 && errno == ENOENT)
+        return qvl_fail(err, QVL_EMISSING, "%s: data file of data set '%s' is not there", path,
+                        info->name);
+    return qvl_file_size(&size, path, err);
+}
+
 /* A file, or all files of a directory in the order of their names. */
 static qvl_status find_files(qvl_dataset_info *info, const char *file_name, const char *dataset_dir,
                              qvl_err *err)
@@ -116,9 +130,7 @@ static qvl_status find_files(qvl_dataset_info *info, const char *file_name, cons
     qvl_status rc = QVL_OK;
     QVL_TRY(qvl_path_join(path, dataset_dir, file_name, err));
     if (!qvl_file_is_directory(path)) {
-        if (!qvl_file_is_regular(path))
-            return qvl_fail(err, QVL_EMISSING, "%s: data file of data set '%s' is not there", path,
-                            info->name);
+        QVL_TRY(look_for_file(info, path, err));
         QVL_TRY(check_type(path, err));
         QVL_TRY(qvl_alloc(&info->files, 1, sizeof *info->files, "files", err));
         info->n_files = 1;

@@ -1,7 +1,5 @@
 #include "src/data/encode_block.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/record_file.h"
+#include "src/base/files.h"
 #include "src/base/memory.h"
 
 /* What one thread works with. */
@@ -100,10 +99,9 @@ static qvl_status open_files(qvl_block_encoder *encoder, const qvl_record_ref *r
     for (int64_t i = 0; i < n; i++) {
         const char *path = encoder->selection->infos[refs[i].info].files[refs[i].file];
         int *fd = &encoder->fds[refs[i].info][refs[i].file];
-        if (*fd < 0)
-            *fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (*fd < 0)
-            return qvl_fail_errno(err, errno, 0, "%s", path);
+        const qvl_status rc = *fd < 0 ? qvl_file_open(fd, path, err) : QVL_OK;
+        if (rc != QVL_OK)
+            return rc;
     }
     return QVL_OK;
 }

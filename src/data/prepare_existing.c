@@ -1,6 +1,7 @@
 /* A pre-tokenized file that is there already. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/dataset_h5.h"
 #include "src/base/files.h"
@@ -21,10 +22,13 @@ static qvl_status check_replaceable(const char *path, qvl_err *err)
 {
     static const char HDF5[4] = {'\x89', 'H', 'D', 'F'};
     char first[4096];
-    FILE *file = fopen(path, "rb");
-    const size_t n = file ? fread(first, 1, sizeof first, file) : 0;
-    if (file)
-        fclose(file);
+    int fd = -1;
+    qvl_status rc = qvl_file_open(&fd, path, err);
+    if (rc != QVL_OK)
+        return rc;
+    const ssize_t got = pread(fd, first, sizeof first, 0);
+    const size_t n = got > 0 ? (size_t)got : 0;
+    close(fd);
     if (n > sizeof HDF5 && memcmp(first, HDF5, sizeof HDF5) == 0 && has(first, n, "qvl-sft") &&
         has(first, n, "digest"))
         return QVL_OK;

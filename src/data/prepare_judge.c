@@ -1,8 +1,8 @@
 /* What is wrong with the data as a whole, once every record was looked at. */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <unistd.h>
 
+#include "src/base/files.h"
 #include "src/data/prepare_internal.h"
 
 /* ---- columns that no record has ----------------------------------------------------------------
@@ -40,9 +40,10 @@ static const qvl_record_ref *read_members(qvl_text *out, const qvl_selection *s,
         if (ref->info != number)
             continue;
         const char *path = s->infos[number].files[ref->file];
-        const int fd = open(path, O_RDONLY | O_CLOEXEC);
-        const qvl_status rc =
-            fd < 0 ? QVL_EIO : qvl_record_read(&record, fd, path, &ref->span, &scratch, NULL);
+        int fd = -1;
+        qvl_status rc = qvl_file_open(&fd, path, NULL);
+        if (rc == QVL_OK)
+            rc = qvl_record_read(&record, fd, path, &ref->span, &scratch, NULL);
         if (fd >= 0)
             close(fd);
         if (rc == QVL_OK)

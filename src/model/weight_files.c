@@ -1,8 +1,10 @@
 #include "src/model/weight_files.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/json_file.h"
 #include "src/base/files.h"
@@ -108,7 +110,10 @@ static qvl_status add_shard(qvl_weight_files *files, const char *name, qvl_err *
     for (size_t i = 0; i < files->n_shards; i++)
         if (strcmp(files->shard_names[i], name) == 0)
             return QVL_OK;
-    if (strchr(name, '/') || files->n_shards >= SHARD_LIMIT)
+    if (files->n_shards >= SHARD_LIMIT)
+        return qvl_fail(err, QVL_EDATA, "%s: model.safetensors.index.json names over %d shards",
+                        files->directory, SHARD_LIMIT);
+    if (strchr(name, '/') || !name[0])
         return qvl_fail(err, QVL_EDATA, "%s: shard name '%s' is not a file of the directory",
                         files->directory, name);
     QVL_TRY(qvl_reserve(&files->shard_names, &names_capacity, files->n_shards + 1,
@@ -121,6 +126,15 @@ out:
     return rc;
 }
 
+/* What is there and can be no shard is told as such; links of a hub cache may lead to nothing. */
+static qvl_status look_for_shard(bool *out_is_there, const char *path, qvl_err *err)
+{
+    struct stat st;
+    int64_t size = 0;
+    *out_is_there = stat(path, &st) == 0 || errno != ENOENT;
+    return *out_is_there ? qvl_file_size(&size, path, err) : QVL_OK;
+}
+
 static qvl_status open_shards(qvl_weight_files *files, qvl_err *err)
 {
     char path[QVL_PATH_BYTES], missing[512] = "";
@@ -128,7 +142,9 @@ static qvl_status open_shards(qvl_weight_files *files, qvl_err *err)
     qvl_status rc = QVL_OK;
     for (size_t i = 0; i < files->n_shards; i++) {
         QVL_TRY(qvl_path_join(path, files->directory, files->shard_names[i], err));
-        if (!qvl_file_is_regular(path)) {
+        bool is_there = false;
+        QVL_TRY(look_for_shard(&is_there, path, err));
+        if (!is_there) {
             n_missing++;
             if (used < sizeof missing - 100)
                 used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%.90s",

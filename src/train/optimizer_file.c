@@ -197,6 +197,7 @@ qvl_status qvl_optimizer_read(const char *directory, qvl_train_state *state, con
 {
     char path[QVL_PATH_BYTES];
     const int64_t n = qvl_lora_parameters(lora);
+    int64_t size = 0;
     hid_t file = H5I_INVALID_HID;
     qvl_status rc = QVL_OK;
     qvl_h5_quiet();
@@ -207,6 +208,7 @@ qvl_status qvl_optimizer_read(const char *directory, qvl_train_state *state, con
             "%s: has no %s (it was saved with save_only_model), so training cannot go "
             "on from it; give it as adapter_name_or_path to start anew from its adapter",
             directory, QVL_OPTIMIZER_FILE);
+    QVL_TRY(qvl_file_size(&size, path, err)); /* libhdf5 would wait for a pipe */
     file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (file < 0)
         return qvl_h5_fail(err, QVL_EDATA, "%s", path);

@@ -63,7 +63,8 @@ static qvl_status write_pending(qvl_run_log *log, qvl_err *err)
     qvl_status rc = qvl_path_join(path, log->output_dir, QVL_RUN_LOG_FILE, err);
     if (rc != QVL_OK)
         return rc;
-    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    /* O_NONBLOCK: a pipe that has the name would be waited for */
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd < 0)
         return qvl_fail_errno(err, errno, 1, "%s", path);
     const off_t before = lseek(fd, 0, SEEK_END);

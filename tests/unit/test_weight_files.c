@@ -36,7 +36,7 @@ static void write_shard(const char *file, const char *const *names, size_t count
 
 static void write_index(const char *weight_map)
 {
-    char json[2048];
+    static char json[1 << 18];
     snprintf(json, sizeof json, "{\"metadata\":{\"total_size\":1},\"weight_map\":%s}", weight_map);
     write_text_in(directory, "model.safetensors.index.json", json);
 }
@@ -130,15 +130,38 @@ static void missing_shards_are_all_named(void **state)
     assert_int_equal(qvl_path_join(path, directory, "a.safetensors", NULL), QVL_OK);
     assert_int_equal(qvl_directory_create(path, NULL), QVL_OK);
     write_index("{\"t1\":\"a.safetensors\"}");
+    refuse(QVL_EMISSING, "model/a.safetensors: not a regular file");
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    refuse(QVL_EMISSING, "model/a.safetensors: not a regular file");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("a.safetensors", path), 0);
+    refuse(QVL_EMISSING, "model/a.safetensors: Too many levels of symbolic links");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("nowhere", path), 0); /* a hub cache whose blob is gone */
     refuse(QVL_EMISSING, "1 of 1 shards missing: a.safetensors");
     write_index("{\"t1\":\"../x.safetensors\"}");
     refuse(QVL_EDATA, "'../x.safetensors' is not a file of the directory");
     write_index("{\"t1\":\"/etc/passwd\"}");
     refuse(QVL_EDATA, "'/etc/passwd'");
     write_index("{\"t1\":\"..\"}");
-    refuse(QVL_EMISSING, "missing: ..");
+    refuse(QVL_EMISSING, "..: not a regular file");
     write_index("{\"t1\":\"\"}");
-    refuse(QVL_EMISSING, "1 of 1 shards missing");
+    refuse(QVL_EDATA, "shard name '' is not a file of the directory");
+}
+
+static void shards_are_limited(void **state)
+{
+    (void)state;
+    qvl_text map = {0};
+    scratch_directory(directory, "model");
+    for (int i = 0; i < 4097; i++)
+        assert_int_equal(qvl_text_printf(&map, NULL, "%s\"t%d\":\"s%d\"", i ? "," : "{", i, i),
+                         QVL_OK);
+    assert_int_equal(qvl_text_puts(&map, "}", NULL), QVL_OK);
+    write_index(map.data);
+    refuse(QVL_EDATA, "model.safetensors.index.json names over 4096 shards");
+    qvl_text_fini(&map);
 }
 
 static void contradictions_are_refused(void **state)
@@ -229,6 +252,7 @@ int main(void)
         cmocka_unit_test(both_generations_are_found),
         cmocka_unit_test(shards_come_from_the_index),
         cmocka_unit_test(missing_shards_are_all_named),
+        cmocka_unit_test(shards_are_limited),
         cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(bad_index_files_are_refused),
         cmocka_unit_test(digest_tells_models_apart),
