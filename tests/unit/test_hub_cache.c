@@ -99,12 +99,57 @@ static void what_is_not_there_is_said(void **state)
                        "no such model directory");
 }
 
+/* What a branch names is a directory of snapshots, and nothing that leads out of it. */
+static void a_branch_names_a_commit(void **state)
+{
+    (void)state;
+    char out[QVL_PATH_BYTES], path[QVL_PATH_BYTES];
+    qvl_err err = {0};
+    make_cache("hub");
+    set_variables("hub", NULL, NULL, NULL);
+    static const char *const BAD[] = {"", "\n", "../../../../outside", "/etc", ".", "..", "abc/.."};
+    scratch_path(path, "hub/models--o--m/refs/main");
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
+        write_text(path, BAD[i]);
+        expect_failure(qvl_hub_find(out, "o/m", NULL, "main", &err), QVL_EDATA, &err,
+                       "refs/main: is not a revision");
+    }
+    write_file(path, "abc\0def", 7);
+    expect_failure(qvl_hub_find(out, "o/m", NULL, "main", &err), QVL_EDATA, &err,
+                   "refs/main: is not a revision");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    expect_failure(qvl_hub_find(out, "o/m", NULL, "main", &err), QVL_EMISSING, &err,
+                   "refs/main: not a regular file");
+    assert_int_equal(unlink(path), 0);
+    write_text(path, "abc\r\n");
+    expect_found(NULL, "main", "hub/models--o--m/snapshots/abc");
+}
+
+/* Not beneath the working directory either. */
+static void without_a_home_nothing_is_searched(void **state)
+{
+    (void)state;
+    char out[QVL_PATH_BYTES], before[QVL_PATH_BYTES];
+    qvl_err err = {0};
+    make_cache(".cache/huggingface/hub");
+    set_variables(NULL, NULL, NULL, NULL);
+    assert_int_equal(qvl_tree_remove(scratch_path(before, "o"), NULL), QVL_OK);
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(scratch), 0);
+    expect_failure(qvl_hub_find(out, "o/m", NULL, "main", &err), QVL_EMISSING, &err,
+                   "o/m: neither a directory nor in a hub cache|HOME is not set");
+    assert_int_equal(chdir(before), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_directory_is_itself),
         cmocka_unit_test(caches_are_searched_in_order),
         cmocka_unit_test(what_is_not_there_is_said),
+        cmocka_unit_test(a_branch_names_a_commit),
+        cmocka_unit_test(without_a_home_nothing_is_searched),
     };
     return cmocka_run_group_tests_name("hub_cache", tests, scratch_make, scratch_remove);
 }
