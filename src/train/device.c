@@ -46,6 +46,16 @@ static void fill_seat(seat *mine, const qvl_world *world)
     sched_getaffinity(0, sizeof mine->cores, &mine->cores);
 }
 
+/* A slip of the pen would end in libgomp, without a word of whose it is. */
+static qvl_status check_threads(int n_threads, qvl_err *err)
+{
+    enum { MOST = 1024 };
+    if (n_threads <= MOST)
+        return QVL_OK;
+    return qvl_fail(err, QVL_ECONFIG, "OMP_NUM_THREADS: %d threads a rank, expected at most %d",
+                    n_threads, MOST);
+}
+
 qvl_status qvl_threads_choose(int *out_threads, qvl_world *world, qvl_err *err)
 {
     seat mine, *seats = NULL;
@@ -62,7 +72,7 @@ qvl_status qvl_threads_choose(int *out_threads, qvl_world *world, qvl_err *err)
     if (*out_threads < 1)
         *out_threads = 1;
     free(seats);
-    return QVL_OK;
+    return qvl_world_agree(world, check_threads(*out_threads, err), err);
 }
 
 static qvl_status print_placement(const qvl_device *dev, qvl_world *world, qvl_log *log,

@@ -80,6 +80,9 @@ mv kept model/config.json
 shard=model/model-00002-of-00002.safetensors
 mv $shard kept
 refused "missing shard" 66 "1 of 2 shards missing: model-00002-of-00002.safetensors" good.yaml
+mkfifo $shard
+refused "a pipe for a shard" 66 "$shard: not a regular file" good.yaml
+rm $shard
 head -c 300000 kept > $shard
 refused "truncated shard" 65 "$shard: .*truncated" good.yaml
 printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' > $shard
@@ -126,6 +129,12 @@ refused "adapter with an absurd scale" 65 "adapter_config.json: r, lora_alpha or
 tr -d '\n' < kept/adapter_config.json | sed 's/"target_modules": *\[[^]]*\]/"target_modules": ["q_proj"]/' > adapter_init/adapter_config.json
 refused "adapter with other targets than tensors" 65 "adapter_init/adapter_config.json: target_modules leaves out layers.0.self_attn.k_proj, which has tensors" train.yaml
 rm -r adapter_init && mv kept adapter_init
+mv adapter_init/adapter_model.safetensors kept && mkfifo adapter_init/adapter_model.safetensors
+refused "a pipe for an adapter" 66 "adapter_model.safetensors: not a regular file" train.yaml
+rm adapter_init/adapter_model.safetensors && mv kept adapter_init/adapter_model.safetensors
+export OMP_NUM_THREADS=1000000
+refused "threads without sense" 78 "OMP_NUM_THREADS: 1000000 threads a rank, expected at most 1024" train.yaml
+unset OMP_NUM_THREADS
 refused "not an adapter" 66 "adapter_config.json" train.yaml adapter_name_or_path=model
 
 # ---- output_dir
@@ -158,7 +167,9 @@ sharegpt=', "formatting": "sharegpt", "columns": {"messages": "messages", "image
 data "unknown data set" 66 "dataset_info.json: no data set 'demo_shape'; did you mean 'demo_shapes'" demo_shape
 info nowhere.json
 data "missing data file" 66 "nowhere.json: data file of data set 'd' is not there" d
-info bad.json
+rm -f data/bad.json; mkfifo data/bad.json; info bad.json
+data "a pipe for a data file" 66 "bad.json: not a regular file" d
+rm data/bad.json
 printf '[\n {"instruction": "a", "input": "", "output": "b"},\n {"instruction": "a" "output": "b"}\n]\n' > data/bad.json
 data "JSON syntax error" 65 "bad.json:3: " d
 printf '[\n {"instruction": "a", "output": "b"}\n {"instruction": "a", "output": "b"}\n]\n' > data/bad.json
