@@ -246,6 +246,8 @@ static bool evaluates_at_end(const qvl_config *config)
  * saved: activations are lost, and a device that fails now fails nothing. */
 static void print_floor(qvl_run *run)
 {
+    enum { FEW_STEPS = 50 };
+    const bool is_new = run->state.step - run->progress.first_step < FEW_STEPS;
     qvl_step_floor measured;
     qvl_err err = {QVL_OK, ""};
     qvl_world_set_phase(run->world, "measuring the floor of a step");
@@ -254,8 +256,10 @@ static void print_floor(qvl_run *run)
     else if (!isnan(measured.share))
         qvl_log_line(run->log,
                      "share of the floor %.1f %%: the frozen products of a step's %" PRId64
-                     " tokens alone take %.3f ms",
-                     100.0 * measured.share, measured.tokens, measured.ms);
+                     " tokens alone take %.3f ms%s",
+                     100.0 * measured.share, measured.tokens, measured.ms,
+                     is_new ? " (in the first steps products are tried out, which is counted)"
+                            : "");
 }
 
 /* The last evaluation, and the files in output_dir. */
