@@ -1,6 +1,6 @@
 /* Requests to stop: by a signal, or by a limit of time. The handler does nothing but remember.
  *
- * SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP and SIGXCPU (ulimit -t) ask the program to finish what
+ * SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP and SIGXCPU (ulimit -St) ask the program to finish what
  * it is doing, save and end with exit code 75. A second one, two seconds later or more (launchers
  * like to send one twice), ends the process at once, saving nothing, with 128 + its number; a
  * SIGXCPU, which the kernel repeats every second, is never a second one.
