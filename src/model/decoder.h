@@ -6,8 +6,9 @@
  *   x_mid -n--> h2 -gate_up-> gate_up -swiglu-> h3 -down-> delta         x_in of l+1 = x_mid +
  * delta
  *
- * Kept layers own all of these; recomputed layers keep x_in and share one set of the rest, which
- * backward fills again. What a pack leaves free, because it is shorter than the longest or because
+ * Kept layers own all of these, but for h3 where backward makes it itself (ops.h, swiglu_rank),
+ * which is one for all; recomputed layers keep x_in and share one set of the rest, which backward
+ * fills again. What lies in the adapters' tails is kept of every layer. What a pack leaves free, because it is shorter than the longest or because
  * there is memory to spare, keeps more of its layers (decoder_layout.c). The gradient of the
  * residual stream is one buffer, dx.
  */
