@@ -42,11 +42,34 @@ static float loss_row(float *logits, int64_t V, int64_t target, float weight)
     return (top - at_target) + (float)log(sum);
 }
 
+/* Losses of rows first .. first + n - 1, whose inputs are x [n, D], and in logits [n, V] their
+ * gradients. */
+static void run_rows(qvl_device *dev, const qvl_head_loss_args *args, float *logits, const float *x,
+                     int64_t first, int64_t n)
+{
+    const int64_t V = args->V;
+    const int n_threads = qvl_cpu_threads(dev);
+    qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
+                                          .m = n,
+                                          .n = V,
+                                          .k = args->D,
+                                          .alpha = 1.0f,
+                                          .a = x,
+                                          .lda = args->D,
+                                          .b = args->head,
+                                          .ldb = args->D,
+                                          .c = logits,
+                                          .ldc = V});
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        args->row_loss[first + i] =
+            loss_row(logits + i * V, V, args->targets[first + i], args->weights[first + i]);
+}
+
 qvl_status qvl_cpu_head_loss(qvl_device *dev, const qvl_head_loss_args *args, qvl_err *err)
 {
     const int64_t D = args->D, V = args->V, chunk = chunk_rows(V);
     const int64_t largest = chunk < args->n_rows ? chunk : args->n_rows;
-    const int n_threads = qvl_cpu_threads(dev);
     float *logits = NULL, *rows = NULL, *drows = NULL;
     size_t used = 0;
     qvl_status rc = QVL_OK;
@@ -68,21 +91,7 @@ qvl_status qvl_cpu_head_loss(qvl_device *dev, const qvl_head_loss_args *args, qv
                                                             .n_rows = n,
                                                             .D = D},
                                       err));
-        qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.transpose_b = true,
-                                              .m = n,
-                                              .n = V,
-                                              .k = D,
-                                              .alpha = 1.0f,
-                                              .a = x,
-                                              .lda = D,
-                                              .b = args->head,
-                                              .ldb = D,
-                                              .c = logits,
-                                              .ldc = V});
-#pragma omp parallel for num_threads(n_threads) schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            args->row_loss[first + i] =
-                loss_row(logits + i * V, V, args->targets[first + i], args->weights[first + i]);
+        run_rows(dev, args, logits, x, first, n);
         if (!args->dx)
             continue;
         qvl_cpu_gemm_run(dev, &(qvl_cpu_gemm){.m = n,
