@@ -147,12 +147,13 @@ qvl_status qvl_config_check(const qvl_config *config, const char *name, qvl_err 
             place(where, config, name, "adapter_name_or_path", NULL));
     /* checked once more with the number of ranks (src/train/sampler.h) */
     if (config->per_device_train_batch_size * config->gradient_accumulation_steps > 1 << 24)
-        return qvl_fail(err, QVL_ECONFIG,
-                        "%s: per_device_train_batch_size and gradient_accumulation_steps make steps "
-                        "of more than %d samples",
-                        place(where, config, name, "per_device_train_batch_size",
-                              "gradient_accumulation_steps"),
-                        1 << 24);
+        return qvl_fail(
+            err, QVL_ECONFIG,
+            "%s: per_device_train_batch_size and gradient_accumulation_steps make steps "
+            "of more than %d samples",
+            place(where, config, name, "per_device_train_batch_size",
+                  "gradient_accumulation_steps"),
+            1 << 24);
     if (config->max_steps == 0)
         return qvl_fail(err, QVL_ECONFIG,
                         "%s: max_steps: 0 is out of range, expected -1 or more than 0",
