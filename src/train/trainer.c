@@ -316,15 +316,12 @@ out:
 
 static qvl_status report_check(qvl_run *run)
 {
-    char needed[32], available[32];
-    if (run->memory.fits)
+    qvl_err why = {QVL_OK, ""};
+    if (qvl_memory_plan_require(&run->memory, run->dev, &why) == QVL_OK)
         qvl_log_line(run->log, "check: everything is in order");
     else
-        qvl_log_warn(run->log,
-                     "check: everything is in order, but this host has too little memory: %s "
-                     "needed, %s available",
-                     qvl_format_bytes(needed, run->memory.needed_bytes),
-                     qvl_format_bytes(available, run->memory.available_bytes));
+        qvl_log_warn(run->log, "check: everything is in order, but this host has too little: %s",
+                     why.text);
     return QVL_OK;
 }
 
