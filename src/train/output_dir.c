@@ -183,22 +183,21 @@ out:
 qvl_status qvl_output_dir_check(const qvl_config *config, uint64_t needed_bytes, qvl_log *log,
                                 qvl_err *err)
 {
-    const char *directory = config->output_dir, *asked = config->resume_from_checkpoint;
-    char first[QVL_PATH_BYTES] = "", found[QVL_PATH_BYTES] = "";
+    const char *directory = config->output_dir;
+    char first[QVL_PATH_BYTES] = "", resume[QVL_PATH_BYTES] = "";
     qvl_status rc = qvl_output_files_check(config, err);
     if (rc == QVL_OK)
         rc = qvl_output_dir_make(first, directory, err);
     if (rc != QVL_OK)
         return rc;
     rc = check_writable(directory, needed_bytes, err);
-    if (rc == QVL_OK && asked && strcmp(asked, "true") == 0)
-        rc = qvl_checkpoint_find(found, directory, log, err);
+    if (rc == QVL_OK)
+        rc = choose_start(resume, config, log, err);
+    if (rc == QVL_OK)
+        rc = tell_of_others(directory, log, err);
     if (first[0])
         qvl_directory_take_back(directory, first);
-    if (rc != QVL_OK || !asked || !asked[0] || strcmp(asked, "false") == 0)
-        return rc;
-    return strcmp(asked, "true") == 0 ? require_checkpoint(found, directory, err)
-                                      : check_named(asked, err);
+    return rc;
 }
 
 /* Opens the file and tries to lock it. Whoever had it may have removed it in between: a lock on a

@@ -31,9 +31,7 @@ qvl_status qvl_output_dir_open(char resume[QVL_PATH_BYTES], const qvl_config *co
  * true its checkpoints and results as well. Then config.yaml is written. */
 qvl_status qvl_output_dir_begin(const qvl_config *config, bool is_resumed, qvl_err *err);
 
-/* --check: what open would refuse, without leaving a trace: files in the way, a directory that
- * cannot be made or written to, a checkpoint that resume_from_checkpoint asks for and is not there.
- */
+/* --check: what open would refuse and warn of, without leaving a trace. */
 qvl_status qvl_output_dir_check(const qvl_config *config, uint64_t needed_bytes, qvl_log *log,
                                 qvl_err *err);
 

@@ -92,18 +92,6 @@ static uint64_t bytes_needed(const qvl_run *run)
     return 4 * sizeof(float) * (uint64_t)qvl_lora_parameters(run->lora) + (1 << 20);
 }
 
-qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err)
-{
-    qvl_event_log *events = NULL;
-    if (qvl_world_rank(run->world) != 0)
-        return QVL_OK;
-    qvl_status rc = qvl_output_dir_check(run->config, bytes_needed(run), run->log, err);
-    if (rc == QVL_OK)
-        rc = qvl_event_log_create(&events, run->config, run->log, err);
-    qvl_event_log_destroy(events);
-    return rc;
-}
-
 /* The last checkpoint is worth the whole run: what would keep it from its place is known before. */
 static qvl_status check_last(const qvl_run *run, const char *checkpoint, qvl_err *err)
 {
@@ -124,6 +112,20 @@ static qvl_status check_last(const qvl_run *run, const char *checkpoint, qvl_err
                           path);
     }
 out:
+    return rc;
+}
+
+qvl_status qvl_run_check_output(qvl_run *run, qvl_err *err)
+{
+    qvl_event_log *events = NULL;
+    if (qvl_world_rank(run->world) != 0)
+        return QVL_OK;
+    qvl_status rc = qvl_output_dir_check(run->config, bytes_needed(run), run->log, err);
+    if (rc == QVL_OK)
+        rc = check_last(run, "", err);
+    if (rc == QVL_OK)
+        rc = qvl_event_log_create(&events, run->config, run->log, err);
+    qvl_event_log_destroy(events);
     return rc;
 }
 

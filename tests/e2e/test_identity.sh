@@ -110,8 +110,7 @@ ok "then they go"
 mkdir -p kept/checkpoint-3 kept/checkpoint-2.tmp kept/checkpoint-6
 for d in checkpoint-3 checkpoint-2.tmp checkpoint-6; do echo mine > kept/$d/notes; done
 some=(train.yaml device=cpu overwrite_output_dir=false output_dir=kept save_steps=1 save_total_limit=1)
-code=0; on 1 qvl_sft "${some[@]}" || code=$?
-[ "$code" = 78 ] && grep -q 'kept/checkpoint-6 is no checkpoint of qvl, and the last one of this run' "$WORK/log" || { cat "$WORK/log" >&2; fail "the last checkpoint's place: exit code $code"; }
+refused 78 'kept/checkpoint-6 is no checkpoint of qvl, and the last one of this run' "somebody's directory in the last checkpoint's place" "${some[@]}"
 rm -r kept/checkpoint-6
 must "a directory with checkpoints of others" on 1 qvl_sft "${some[@]}"
 grep -q 'warning: kept/checkpoint-2.tmp (and 1 more): no checkpoint of qvl' "$WORK/log" || { cat "$WORK/log" >&2; fail "no word of them"; }

@@ -48,6 +48,14 @@ static inline qvl_status open_with(const char *lines, uint64_t needed_bytes, qvl
     return rc;
 }
 
+static inline qvl_status check_with(const char *lines, qvl_err *err)
+{
+    qvl_config *config = config_of(output_dir, lines);
+    const qvl_status rc = qvl_output_dir_check(config, 1000, &console, err);
+    qvl_config_destroy(config);
+    return rc;
+}
+
 /* As a run does until its first step, which leaves config.yaml. */
 static inline void expect_resume(const char *lines, const char *name)
 {

@@ -111,11 +111,14 @@ static void overwriting_spares_what_is_not_its_own(void **state)
         snprintf(line, sizeof line, "overwrite_output_dir: true\nadapter_name_or_path: %s\n", path);
         expect_failure(open_with(line, 1000, &err), QVL_ECONFIG, &err,
                        "adapter_name_or_path|lies in output_dir|nothing was removed");
+        expect_failure(check_with(line, &err), QVL_ECONFIG, &err, "lies in output_dir");
     }
     scratch_path(path, "out/checkpoint-11");
     expect_ok(qvl_directory_create(path, &err), &err);
     expect_failure(open_with("overwrite_output_dir: true\n", 1000, &err), QVL_ECONFIG, &err,
                    "checkpoint-11 has no manifest.json|nothing was removed");
+    expect_failure(check_with("overwrite_output_dir: true\n", &err), QVL_ECONFIG, &err,
+                   "checkpoint-11 has no manifest.json");
     assert_true(exists_in(output_dir, "checkpoint-9") &&
                 exists_in(output_dir, "adapter_model.safetensors"));
     scratch_path(path, "out-2"); /* not inside, though its name begins alike */
@@ -195,6 +198,8 @@ static void results_are_not_overwritten(void **state)
         expect_failure(open_with("", 1000, &err), QVL_ECONFIG, &err,
                        "holds the results of a run|no checkpoint to go on from|set "
                        "overwrite_output_dir: true");
+        expect_failure(check_with("", &err), QVL_ECONFIG, &err, "holds the results of a run");
+        expect_ok(check_with("overwrite_output_dir: true\n", &err), &err);
         assert_int_equal(count_in(output_dir, ""), 3);
     }
     expect_failure(open_with("resume_from_checkpoint: true\n", 1000, &err), QVL_EMISSING, &err,

@@ -29,11 +29,8 @@ static void expect_refused(const char *lines, const char *words)
     qvl_err err = {0};
     for (int i = 0; i < 2; i++) {
         snprintf(all, sizeof all, "%s%s", lines, MORE[i]);
-        qvl_config *config = config_of(output_dir, all);
-        expect_failure(qvl_output_dir_check(config, 1000, &console, &err), QVL_ECONFIG, &err,
-                       words);
+        expect_failure(check_with(all, &err), QVL_ECONFIG, &err, words);
         expect_failure(open_with(all, 1000, &err), QVL_ECONFIG, &err, words);
-        qvl_config_destroy(config);
         assert_int_equal(count_in(output_dir, ""), count);
     }
 }
