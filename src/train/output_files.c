@@ -346,15 +346,19 @@ qvl_status qvl_output_files_remove(const char *directory, bool with_results, qvl
 }
 
 qvl_status qvl_output_dir_copy_tokenizer(const char *output_dir, const char *model_dir,
-                                         qvl_err *err)
+                                         qvl_log *log, qvl_err *err)
 {
     char from[QVL_PATH_BYTES], to[QVL_PATH_BYTES];
     qvl_status rc = QVL_OK;
     for (size_t i = 0; i < COUNT(TOKENIZER); i++) {
         QVL_TRY(qvl_path_join(from, model_dir, TOKENIZER[i], err));
         QVL_TRY(qvl_path_join(to, output_dir, TOKENIZER[i], err));
+        int64_t bytes = 0;
+        qvl_err why = {QVL_OK, ""};
         if (qvl_file_is_regular(from))
             QVL_TRY(qvl_file_copy(to, from, err));
+        else if (qvl_file_exists(from) && qvl_file_size(&bytes, from, &why) != QVL_OK)
+            qvl_log_warn(log, "not copied into output_dir: %s", why.text);
     }
 out:
     return rc;

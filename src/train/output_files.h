@@ -31,9 +31,10 @@ qvl_status qvl_output_files_remove(const char *directory, bool with_results, qvl
 /* A name under which qvl writes before it renames: X.PID.tmp, where digits may follow PID. */
 bool qvl_output_file_is_leftover(const char *name);
 
-/* Copies the tokenizer's and processor's files of the model directory that are there. */
+/* Copies the tokenizer's and processor's files of the model directory that are there; what is there
+ * under their names but is no file is warned of. */
 qvl_status qvl_output_dir_copy_tokenizer(const char *output_dir, const char *model_dir,
-                                         qvl_err *err);
+                                         qvl_log *log, qvl_err *err);
 
 #ifdef __cplusplus
 }

@@ -26,7 +26,7 @@ qvl_status qvl_run_save_results(qvl_run *run, qvl_err *err)
     QVL_TRY(qvl_run_download_state(run, err));
     QVL_TRY(qvl_lora_save(run->lora, run->state.param, c->output_dir,
                           qvl_adapter_layout_named(c->adapter_layout), c->model_name_or_path, err));
-    QVL_TRY(qvl_output_dir_copy_tokenizer(c->output_dir, run->model.directory, err));
+    QVL_TRY(qvl_output_dir_copy_tokenizer(c->output_dir, run->model.directory, run->log, err));
     QVL_TRY(qvl_run_log_finish(run->run_log, &metrics, err));
     if (run->run_log->n_late)
         qvl_log_warn(run->log,
