@@ -2,15 +2,14 @@
  *
  * Residual stream of layer l (x enters, n is a norm, every arrow is one operation of ops.h):
  *
- *   x_in --n--> h1 -qkv-> qkv -rotate,attention-> attn -o-> delta        x_mid = x_in + delta
- *   x_mid -n--> h2 -gate_up-> gate_up -swiglu-> h3 -down-> delta         x_in of l+1 = x_mid +
- * delta
+ *   x_in --n--> h1 -qkv-> qkv -rotate,attention-> attn -o-> delta      x_mid = x_in + delta
+ *   x_mid -n--> h2 -gate_up-> gate_up -swiglu-> h3 -down-> delta       next x_in = x_mid + delta
  *
  * Kept layers own all of these, but for h3 where backward makes it itself (ops.h, swiglu_rank),
  * which is one for all; recomputed layers keep x_in and share one set of the rest, which backward
- * fills again. What lies in the adapters' tails is kept of every layer. What a pack leaves free, because it is shorter than the longest or because
- * there is memory to spare, keeps more of its layers (decoder_layout.c). The gradient of the
- * residual stream is one buffer, dx.
+ * fills again. What lies in the adapters' tails is kept of every layer. What a pack leaves free,
+ * because it is shorter than the longest or because there is memory to spare, keeps more of its
+ * layers (decoder_layout.c). The gradient of the residual stream is one buffer, dx.
  */
 #ifndef QVL_SRC_MODEL_DECODER_H
 #define QVL_SRC_MODEL_DECODER_H

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "src/base/files.h"
+#include "src/base/log.h"
 #include "src/base/status.h"
 #include "src/config/config.h"
 

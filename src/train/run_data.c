@@ -133,11 +133,10 @@ static qvl_status warn_of_unused(qvl_run *run, qvl_err *err)
                      path, unused.data);
     if (rc == QVL_OK && c->template_name && template_name[0] &&
         strcmp(c->template_name, template_name) != 0)
-        qvl_log_warn(
-            run->log,
-            "%.600s is taken as it is: it was made with template %.64s, the configuration "
-            "says template %.100s",
-            path, template_name, c->template_name);
+        qvl_log_warn(run->log,
+                     "%.600s is taken as it is: it was made with template %.64s, the configuration "
+                     "says template %.100s",
+                     path, template_name, c->template_name);
     qvl_text_fini(&unused);
     return qvl_world_agree(run->world, rc, err);
 }
