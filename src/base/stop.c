@@ -29,14 +29,12 @@ static void on_signal(int number)
         atomic_store(&first_at_ms, now_ms());
         return;
     }
-    if (number == SIGXCPU &&
-        none != 0) /* the kernel repeats it every second: still the first one */
-        return;
     /* After a limit of time the first signal is the first. */
     if (none >= QVL_STOP_MAX_HOURS) {
         atomic_store(&reason_given, number);
         atomic_store(&first_at_ms, now_ms());
-    } else if (now_ms() - atomic_load(&first_at_ms) >= DUPLICATE_MS) {
+    } else if (number != SIGXCPU && now_ms() - atomic_load(&first_at_ms) >= DUPLICATE_MS) {
+        /* SIGXCPU comes every second from the kernel, and is never a second one */
         const ssize_t written = write(STDERR_FILENO, TEXT, sizeof TEXT - 1);
         (void)written;
         _exit(128 + number);
