@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs, builds, and runs all tests: the release build, then the sanitizer build without the
-# end-to-end tests, which check speed as well, then 20 s of each fuzz target.
+# end-to-end tests, which check speed as well, then 15 s of each fuzz target.
 #   jobs/test.sh [CTEST ARGUMENTS]     for example  jobs/test.sh -R unit.rng
 set -euo pipefail
 cd "$(dirname "$0")/.."
