@@ -419,7 +419,7 @@ static void every_saved_preprocessor_is_read(void **state)
         /* save_pretrained of 4.49 to 4.57 */
         "{\"do_convert_rgb\":true,\"do_normalize\":true,\"do_rescale\":true,\"do_resize\":"
         "true," MEAN_STD "\"image_processor_type\":\"Qwen2VLImageProcessor\",\"max_pixels\":"
-                         "12845056,\"merge_size\":2,"
+        "12845056,\"merge_size\":2,"
         "\"min_pixels\":3136,\"patch_size\":14,\"processor_class\":\"Qwen2_5_VLProcessor\","
         "\"resample\":3,\"rescale_factor\":0.00392156862745098,\"size\":{\"longest_edge\":12845056,"
         "\"shortest_edge\":3136},\"temporal_patch_size\":2}",

@@ -16,14 +16,9 @@
 
 #include "scratch_files.h"
 
-#include "run_fixtures.h"
+#include "run_log_helpers.h"
 
-#include "io/json_file.h"
 #include "library_sanitizers.h"
-
-static char output_dir[QVL_PATH_BYTES];
-static qvl_config *config;
-static qvl_run_log *run;
 
 static int start(void **state)
 {
@@ -32,14 +27,6 @@ static int start(void **state)
     config = config_of(output_dir, "logging_steps: 5\nsave_steps: 0.25\nnum_train_epochs: 2.5\n"
                                    "per_device_train_batch_size: 3\n");
     return qvl_run_log_create(&run, output_dir, config, 30, NULL) != QVL_OK;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    qvl_run_log_destroy(run);
-    qvl_config_destroy(config);
-    return 0;
 }
 
 static void log_step(int64_t step, double loss)
@@ -52,29 +39,6 @@ static void log_step(int64_t step, double loss)
                                  .tokens_per_second = 1234.5678};
     qvl_err err = {0};
     expect_ok(qvl_run_log_train(run, &event, &err), &err);
-}
-
-static void log_eval(int64_t step, double loss)
-{
-    const qvl_log_event event = {.step = step, .epoch = (double)step / 12.0};
-    qvl_err err = {0};
-    expect_ok(qvl_run_log_eval(run, &event, loss, 2.0, 11, 4, &err), &err);
-}
-
-static qvl_text read_output(const char *name)
-{
-    char path[QVL_PATH_BYTES];
-    assert_int_equal(qvl_path_join(path, output_dir, name, NULL), QVL_OK);
-    return read_file(path);
-}
-
-static json_t *read_json(const char *name)
-{
-    char path[QVL_PATH_BYTES];
-    json_t *root = NULL;
-    assert_int_equal(qvl_path_join(path, output_dir, name, NULL), QVL_OK);
-    assert_int_equal(qvl_json_read(&root, path, 1 << 20, NULL), QVL_OK);
-    return root;
 }
 
 /* The keys of a JSON object in their order in the text. */
